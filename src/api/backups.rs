@@ -1,0 +1,135 @@
+//! Backups, through both schemas.
+
+use super::page::Page;
+use super::{Api, convert, request, status};
+use crate::backup::{Backup, BackupId, HOLDS};
+use crate::executor::Draft;
+use crate::operation::{BackupChanges, Door, Expiry, Spec};
+use crate::pb::{managed, operation as wire, own};
+use crate::store::{self, BackupFilter};
+use tonic::{Request, Response, Status};
+
+#[tonic::async_trait]
+impl managed::backup_service_server::BackupService for Api {
+    async fn get(&self, request: Request<managed::GetBackupRequest>) -> Result<Response<managed::Backup>, Status> {
+        let id = request.into_inner().backup_id;
+        let backup = self.backup(&id).await?;
+        if !backup.is_available() {
+            return Err(status::not_found("backup", &id));
+        }
+        Ok(Response::new(convert::managed_backup(&backup)))
+    }
+
+    async fn list(&self, request: Request<managed::ListBackupsRequest>) -> Result<Response<managed::ListBackupsResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::new(request.page_size, &request.page_token, "managed.backups", &[&request.folder_id])?;
+        let (backups, next_page_token) = self.backups(&BackupFilter::FolderAvailable(request::folder_id(&request.folder_id)?), &page).await?;
+        Ok(Response::new(managed::ListBackupsResponse { backups: backups.iter().map(convert::managed_backup).collect(), next_page_token }))
+    }
+
+    async fn delete(&self, request: Request<managed::DeleteBackupRequest>) -> Result<Response<wire::Operation>, Status> {
+        let (caller, request) = request::changing(request)?;
+        let id = request::backup_id(&request.backup_id)?;
+        match self.executor.store().backup(id).await {
+            // This schema knows no other backups; but a repeated call finds its operation although the backup is going.
+            Ok(backup) if !backup.is_available() && !(backup.is_deleting() && caller.key.is_some()) => {
+                return Err(status::not_found("backup", &request.backup_id));
+            }
+            Ok(_) | Err(store::Error::NoBackup) => {}
+            Err(error) => return Err(status::store(error, "backup", &request.backup_id)),
+        }
+        let operation = self.executor.change_backup(id, Door::Managed, Spec::DeleteBackup, caller).await;
+        let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;
+        Ok(Response::new(convert::operation(&operation)))
+    }
+}
+
+#[tonic::async_trait]
+impl own::backup_service_server::BackupService for Api {
+    async fn create(&self, request: Request<own::CreateBackupRequest>) -> Result<Response<wire::Operation>, Status> {
+        let (caller, request) = request::changing(request)?;
+        let cluster = self.cluster(&request.cluster_id)?;
+        let draft = Draft {
+            name: if request.name.is_empty() { crate::backup::Name::made_up() } else { request::name(&request.name)? },
+            labels: request::labels(request.labels),
+            expires_at: request::expiry("expires_at", request.expires_at)?,
+        };
+        let operation = self.executor.create_backup(&cluster, Door::Redkeep, draft, caller).await;
+        let operation = operation.map_err(|error| status::store(error, "cluster", &request.cluster_id))?;
+        Ok(Response::new(convert::operation(&operation)))
+    }
+
+    async fn get(&self, request: Request<own::GetBackupRequest>) -> Result<Response<own::Backup>, Status> {
+        let backup = self.backup(&request.into_inner().backup_id).await?;
+        Ok(Response::new(convert::own_backup(&backup)))
+    }
+
+    async fn list(&self, request: Request<own::ListBackupsRequest>) -> Result<Response<own::ListBackupsResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::new(request.page_size, &request.page_token, "backups", &[&request.folder_id, &request.cluster_id])?;
+        let folder = request::folder_id(&request.folder_id)?;
+        let filter = match request.cluster_id.as_str() {
+            "" => BackupFilter::Folder(folder.clone()),
+            cluster => BackupFilter::Cluster(request::cluster_id(cluster)?),
+        };
+        let (mut backups, next_page_token) = self.backups(&filter, &page).await?;
+        backups.retain(|backup| backup.folder_id == folder);
+        Ok(Response::new(own::ListBackupsResponse { backups: backups.iter().map(convert::own_backup).collect(), next_page_token }))
+    }
+
+    async fn update(&self, request: Request<own::UpdateBackupRequest>) -> Result<Response<wire::Operation>, Status> {
+        let (caller, request) = request::changing(request)?;
+        let id = request::backup_id(&request.backup_id)?;
+        if request.clear_suspect {
+            return Err(status::precondition("STATE", &request.backup_id, "no suspicion lies on this backup; leave clear_suspect out"));
+        }
+        let backup_id = request.backup_id.clone();
+        let changes = changes(request)?;
+        let operation = self.executor.change_backup(id, Door::Redkeep, Spec::UpdateBackup(changes), caller).await;
+        let operation = operation.map_err(|error| status::store(error, "backup", &backup_id))?;
+        Ok(Response::new(convert::operation(&operation)))
+    }
+
+    async fn delete(&self, request: Request<own::DeleteBackupRequest>) -> Result<Response<wire::Operation>, Status> {
+        let (caller, request) = request::changing(request)?;
+        let id = request::backup_id(&request.backup_id)?;
+        let operation = self.executor.change_backup(id, Door::Redkeep, Spec::DeleteBackup, caller).await;
+        let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;
+        Ok(Response::new(convert::operation(&operation)))
+    }
+}
+
+/// Reads what is to change. Without a mask every field is meant, absent ones too.
+fn changes(request: own::UpdateBackupRequest) -> Result<BackupChanges, Status> {
+    let mut changes = BackupChanges::default();
+    let mask = request.update_mask.map(|mask| mask.paths).filter(|paths| !paths.is_empty());
+    let paths = mask.unwrap_or_else(|| ["name", "labels", "expires_at", "holds"].map(str::to_owned).to_vec());
+    for path in paths {
+        match path.as_str() {
+            "name" => changes.name = Some(request::name(&request.name)?),
+            "labels" => changes.labels = Some(request::labels(request.labels.clone())),
+            "expires_at" => changes.expires_at = Some(request::expiry("expires_at", request.expires_at)?.map_or(Expiry::Never, Expiry::At)),
+            "holds" if request.holds.len() > HOLDS => return Err(status::invalid("holds", format!("must have at most {HOLDS} elements"))),
+            "holds" => changes.holds = Some(request.holds.clone()),
+            _ => return Err(status::invalid("update_mask", "must name only name, labels, expires_at and holds")),
+        }
+    }
+    Ok(changes)
+}
+
+impl Api {
+    /// The backup with this id, in any state.
+    async fn backup(&self, id: &str) -> Result<Backup, Status> {
+        self.executor.store().backup(request::backup_id(id)?).await.map_err(|error| status::store(error, "backup", id))
+    }
+
+    /// A page of backups, newest first, with the next page's token.
+    pub(super) async fn backups(&self, filter: &BackupFilter, page: &Page) -> Result<(Vec<Backup>, String), Status> {
+        let after = page.after_id()?.map(BackupId::from_bytes);
+        // One more than the page holds tells whether there is another page.
+        let listed = self.executor.store().backups(filter, after, page.rows + 1).await;
+        let mut backups = listed.map_err(|error| status::store(error, "backup", ""))?;
+        let next = page.cut(&mut backups, |backup| backup.id.as_bytes().to_vec());
+        Ok((backups, next))
+    }
+}

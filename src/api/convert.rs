@@ -1,0 +1,317 @@
+//! Every arrow between wire and domain.
+
+use super::status;
+use crate::artifacts::Folder;
+use crate::backup::{self, Backup, Checksum, Consistency, Level, Origin};
+use crate::cluster::{Health, Host, ONLY_SHARD, Role, Timestamp, View};
+use crate::operation::{Door, Operation, Progress, Response, Spec, State, Step};
+use crate::pb::{managed, operation as wire, own};
+use prost::{Message, Name};
+use prost_types::Any;
+
+/// Name of the preset of clusters that run elsewhere.
+const PRESET: &str = "adopted";
+
+/// A message in an `Any`.
+fn any<T: Message + Name>(message: &T) -> Any {
+    Any { type_url: format!("type.googleapis.com/{}", T::full_name()), value: message.encode_to_vec() }
+}
+
+/// `google.protobuf.Empty` in an `Any`.
+fn empty() -> Any {
+    Any { type_url: "type.googleapis.com/google.protobuf.Empty".to_owned(), value: Vec::new() }
+}
+
+/// An instant.
+pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: at.timestamp(), nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0) }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// An operation. `error` or `response` is there only at its end.
+pub(super) fn operation(operation: &Operation) -> wire::Operation {
+    let result = match &operation.state {
+        State::Queued { .. } | State::Running { .. } | State::Cancelling { .. } => None,
+        State::Succeeded(response) => Some(wire::operation::Result::Response(self::response(response, operation.door))),
+        State::Failed(failure) => Some(wire::operation::Result::Error(status::failure(failure))),
+        State::Cancelled => Some(wire::operation::Result::Error(status::cancelled())),
+    };
+    wire::Operation {
+        id: operation.id.to_string(),
+        description: operation.description.clone(),
+        created_at: Some(timestamp(operation.created_at)),
+        created_by: operation.created_by.clone(),
+        modified_at: Some(timestamp(operation.modified_at)),
+        done: operation.state.is_terminal(),
+        metadata: Some(metadata(operation)),
+        result,
+    }
+}
+
+fn response(response: &Response, door: Door) -> Any {
+    match response {
+        Response::Cluster(view) => any(&cluster(view)),
+        Response::Backup(row) => match door {
+            Door::Redkeep => any(&own_backup(row)),
+            Door::Managed => any(&managed_backup(row)),
+        },
+        Response::Empty => empty(),
+    }
+}
+
+fn metadata(operation: &Operation) -> Any {
+    let progress = Some(progress(operation));
+    let (cluster_id, backup_id) = (operation.cluster_id.to_string(), operation.backup_id.to_string());
+    match (&operation.spec, operation.door) {
+        (Spec::CreateBackup, Door::Managed) => any(&managed::BackupClusterMetadata { cluster_id, backup_id, progress }),
+        (Spec::CreateBackup, Door::Redkeep) => any(&own::CreateBackupMetadata { cluster_id, backup_id, progress }),
+        (Spec::UpdateBackup(_), _) => any(&own::UpdateBackupMetadata { cluster_id, backup_id, progress }),
+        (Spec::DeleteBackup, Door::Managed) => any(&managed::DeleteBackupMetadata { backup_id, progress }),
+        (Spec::DeleteBackup, Door::Redkeep) => any(&own::DeleteBackupMetadata { cluster_id, backup_id, progress }),
+    }
+}
+
+/// How far an operation is.
+pub(super) fn progress(operation: &Operation) -> own::Progress {
+    let Progress { shards, waiting_for, bytes_per_second } = &operation.progress;
+    let step = match operation.step() {
+        Some(step) => step_of(step),
+        None => own::progress::Step::Unspecified,
+    };
+    let (waiting_for, next_attempt_at) = match &operation.state {
+        State::Queued { not_before } if operation.last_failure.is_some() => ("the next attempt".to_owned(), Some(timestamp(*not_before))),
+        State::Queued { .. } => ("a worker".to_owned(), None),
+        State::Running { .. } => (waiting_for.clone(), None),
+        State::Cancelling { .. } => ("the work to stop".to_owned(), None),
+        State::Succeeded(_) | State::Failed(_) | State::Cancelled => (String::new(), None),
+    };
+    let moving = matches!(operation.state, State::Running { .. });
+    own::Progress {
+        step: step as i32,
+        shards: shards
+            .iter()
+            .map(|shard| own::ShardProgress {
+                shard_name: shard.shard_name.clone(),
+                host_name: shard.host_name.clone(),
+                bytes: signed(shard.bytes),
+                stored_bytes: signed(shard.stored_bytes),
+                keys: signed(shard.keys),
+                keys_expected: signed(shard.keys_expected),
+                bytes_expected: signed(shard.bytes_expected),
+            })
+            .collect(),
+        attempt: i32::try_from(operation.epoch.0).unwrap_or(i32::MAX),
+        last_error: operation.last_failure.as_ref().map(|failure| failure.message.clone()).unwrap_or_default(),
+        waiting_for,
+        bytes_per_second: if moving { signed(*bytes_per_second) } else { 0 },
+        next_attempt_at,
+    }
+}
+
+fn step_of(step: Step) -> own::progress::Step {
+    match step {
+        Step::Preflight => own::progress::Step::Preflight,
+        Step::Snapshot => own::progress::Step::Snapshot,
+        Step::Seal => own::progress::Step::Seal,
+        Step::Publish => own::progress::Step::Publish,
+        Step::Work => own::progress::Step::Work,
+    }
+}
+
+/// A cluster. One that runs elsewhere always counts as RUNNING; probes set its health only.
+pub(super) fn cluster(view: &View) -> managed::Cluster {
+    let major_minor = view.version.split('.').take(2).collect::<Vec<_>>().join(".");
+    let config = managed::ClusterConfig {
+        version: major_minor,
+        full_version: view.version.clone(),
+        resources: Some(resources()),
+        access: Some(managed::Access::default()),
+        redis: Some(managed::config::RedisConfigSet::default()),
+        ..Default::default()
+    };
+    managed::Cluster {
+        id: view.id.to_string(),
+        folder_id: view.folder_id.to_string(),
+        created_at: Some(timestamp(view.created_at)),
+        name: view.name.clone(),
+        description: view.description.clone(),
+        labels: view.labels.clone(),
+        environment: managed::cluster::Environment::Production as i32,
+        config: Some(config),
+        health: match view.health {
+            Health::Unknown => managed::cluster::Health::Unknown,
+            Health::Alive => managed::cluster::Health::Alive,
+            Health::Degraded => managed::cluster::Health::Degraded,
+            Health::Dead => managed::cluster::Health::Dead,
+        } as i32,
+        status: managed::cluster::Status::Running as i32,
+        maintenance_window: Some(managed::MaintenanceWindow {
+            policy: Some(managed::maintenance_window::Policy::Anytime(managed::AnytimeMaintenanceWindow {})),
+        }),
+        is_ha: view.hosts.len() > 1,
+        ..Default::default()
+    }
+}
+
+fn resources() -> managed::Resources {
+    managed::Resources { resource_preset_id: PRESET.to_owned(), ..Default::default() }
+}
+
+/// A host of a cluster in a zone.
+pub(super) fn host(cluster_id: &str, zone: &str, host: &Host) -> managed::Host {
+    let (health, service) = match host.health {
+        Health::Unknown => (managed::host::Health::Unknown, managed::service::Health::Unknown),
+        Health::Alive => (managed::host::Health::Alive, managed::service::Health::Alive),
+        Health::Degraded => (managed::host::Health::Degraded, managed::service::Health::Alive),
+        Health::Dead => (managed::host::Health::Dead, managed::service::Health::Dead),
+    };
+    managed::Host {
+        name: host.name.clone(),
+        cluster_id: cluster_id.to_owned(),
+        zone_id: zone.to_owned(),
+        resources: Some(resources()),
+        role: match host.role {
+            Role::Unknown => managed::host::Role::Unknown,
+            Role::Primary => managed::host::Role::Master,
+            Role::Replica => managed::host::Role::Replica,
+        } as i32,
+        health: health as i32,
+        services: vec![managed::Service { r#type: managed::service::Type::Redis as i32, health: service as i32 }],
+        shard_name: host.shard_name.clone(),
+        replica_priority: host.replica_priority,
+        ..Default::default()
+    }
+}
+
+/// The only shard of a cluster.
+pub(super) fn only_shard(view: &View) -> managed::Shard {
+    managed::Shard { name: ONLY_SHARD.to_owned(), cluster_id: view.id.to_string(), is_ha: view.hosts.len() > 1 }
+}
+
+/// A backup in the managed-Redis schema. There `created_at` is when it was complete.
+pub(super) fn managed_backup(backup: &Backup) -> managed::Backup {
+    managed::Backup {
+        id: backup.id.to_string(),
+        folder_id: backup.folder_id.to_string(),
+        created_at: Some(timestamp(backup.completed_at.unwrap_or(backup.created_at))),
+        source_cluster_id: backup.cluster_id.to_string(),
+        started_at: Some(timestamp(backup.started_at.unwrap_or(backup.created_at))),
+        source_shard_names: backup.shards.iter().map(|shard| shard.name.clone()).collect(),
+        r#type: match backup.origin {
+            Origin::Automated => managed::backup::BackupType::Automated,
+            Origin::Manual => managed::backup::BackupType::Manual,
+        } as i32,
+    }
+}
+
+/// A backup in our schema.
+pub(super) fn own_backup(backup: &Backup) -> own::Backup {
+    let (state, purge_at, error) = match &backup.state {
+        backup::State::Creating => (own::backup::State::Creating, None, None),
+        backup::State::Available => (own::backup::State::Available, None, None),
+        backup::State::Error(failure) => (own::backup::State::Error, None, Some(status::failure(failure))),
+        backup::State::Deleting { purge_at } => (own::backup::State::Deleting, Some(timestamp(*purge_at)), None),
+    };
+    let folder = Folder::of_backup(&backup.folder_id, &backup.cluster_id, backup.id);
+    own::Backup {
+        id: backup.id.to_string(),
+        folder_id: backup.folder_id.to_string(),
+        cluster_id: backup.cluster_id.to_string(),
+        name: backup.name.to_string(),
+        labels: backup.labels.clone(),
+        state: state as i32,
+        r#type: match backup.origin {
+            Origin::Automated => own::backup::Type::Automated,
+            Origin::Manual => own::backup::Type::Manual,
+        } as i32,
+        created_at: Some(timestamp(backup.created_at)),
+        started_at: backup.started_at.map(timestamp),
+        completed_at: backup.completed_at.map(timestamp),
+        expires_at: backup.expires_at.map(timestamp),
+        purge_at,
+        holds: backup
+            .holds
+            .iter()
+            .map(|hold| own::Hold { reason: hold.reason.clone(), created_by: hold.created_by.clone(), created_at: Some(timestamp(hold.created_at)) })
+            .collect(),
+        operation_id: backup.operation_id.clone(),
+        busy_operation_id: backup.busy.clone().unwrap_or_default(),
+        error,
+        level: backup.level.map_or(own::backup::Level::Unspecified, level) as i32,
+        consistency: match backup.consistency {
+            None => own::backup::Consistency::Unspecified,
+            Some(Consistency::PointInTime) => own::backup::Consistency::PointInTime,
+            Some(Consistency::PerShard) => own::backup::Consistency::PerShard,
+        } as i32,
+        skew_ms: signed(backup.skew_millis),
+        size_bytes: signed(backup.size_bytes),
+        stored_bytes: signed(backup.stored_bytes),
+        compression: backup.compression.clone(),
+        path: backup.epoch.map(|epoch| folder.attempt(epoch).as_str().to_owned()).unwrap_or_default(),
+        shards: backup.shards.iter().map(shard).collect(),
+    }
+}
+
+fn level(level: Level) -> own::backup::Level {
+    match level {
+        Level::Framed => own::backup::Level::Framed,
+        Level::Sealed => own::backup::Level::Sealed,
+        Level::Walked => own::backup::Level::Walked,
+        Level::Loaded => own::backup::Level::Loaded,
+    }
+}
+
+/// The word for a role in our schema.
+pub(super) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Unknown => "unknown",
+        Role::Primary => "primary",
+        Role::Replica => "replica",
+    }
+}
+
+fn shard(shard: &backup::Shard) -> own::ShardArtifact {
+    own::ShardArtifact {
+        name: shard.name.clone(),
+        source_host: shard.source_host.clone(),
+        source_role: role(shard.source_role).to_owned(),
+        engine: shard.engine.clone(),
+        engine_version: shard.engine_version.clone(),
+        rdb_version: i32::from(shard.rdb_version),
+        size_bytes: signed(shard.size_bytes),
+        stored_bytes: signed(shard.stored_bytes),
+        sha256: shard.sha256.split(',').filter(|digest| !digest.is_empty()).map(str::to_owned).collect(),
+        checksum: match shard.checksum {
+            Checksum::Verified => own::shard_artifact::Checksum::Verified,
+            Checksum::Absent => own::shard_artifact::Checksum::Absent,
+        } as i32,
+        level: level(shard.level) as i32,
+        opaque_reason: shard.opaque_reason.clone(),
+        keys: signed(shard.keys),
+        expiring_keys: signed(shard.expiring),
+        databases: shard
+            .databases
+            .iter()
+            .map(|database| own::DatabaseCount {
+                index: i32::try_from(database.index).unwrap_or(i32::MAX),
+                keys: signed(database.keys),
+                expiring_keys: signed(database.expiring),
+                bytes: signed(database.bytes),
+            })
+            .collect(),
+        types: shard.types.iter().map(|(kind, keys)| (kind.clone(), signed(*keys))).collect(),
+        functions: signed(shard.functions),
+        replication_id: shard.replication_id.clone(),
+        replication_offset: shard.replication_offset,
+        used_memory_bytes: signed(shard.used_memory_bytes),
+        fork_us: shard.fork_micros.map_or(0, signed),
+        copy_on_write_bytes: shard.copy_on_write_bytes.map_or(0, signed),
+        snapshot_started_at: Some(timestamp(shard.snapshot_started_at)),
+        snapshot_at: Some(timestamp(shard.snapshot_at)),
+        upload_started_at: Some(timestamp(shard.upload_started_at)),
+        upload_ended_at: Some(timestamp(shard.upload_ended_at)),
+    }
+}

@@ -1,0 +1,71 @@
+//! Operations: get, cancel, list, wait.
+
+use super::page::Page;
+use super::{Api, convert, request, status};
+use crate::operation::{Operation, OperationId};
+use crate::pb::{operation as wire, own};
+use crate::store::OperationFilter;
+use std::time::Duration;
+use tonic::{Request, Response, Status};
+
+#[tonic::async_trait]
+impl wire::operation_service_server::OperationService for Api {
+    async fn get(&self, request: Request<wire::GetOperationRequest>) -> Result<Response<wire::Operation>, Status> {
+        let id = request.into_inner().operation_id;
+        let operation = self.executor.get(request::operation_id(&id)?).await.map_err(|error| status::store(error, "operation", &id))?;
+        Ok(Response::new(convert::operation(&operation)))
+    }
+
+    async fn cancel(&self, request: Request<wire::CancelOperationRequest>) -> Result<Response<wire::Operation>, Status> {
+        let id = request.into_inner().operation_id;
+        let operation = self.executor.cancel(request::operation_id(&id)?).await.map_err(|error| status::store(error, "operation", &id))?;
+        Ok(Response::new(convert::operation(&operation)))
+    }
+}
+
+#[tonic::async_trait]
+impl own::operation_service_server::OperationService for Api {
+    async fn list(&self, request: Request<own::ListOperationsRequest>) -> Result<Response<own::ListOperationsResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::new(request.page_size, &request.page_token, "operations", &[&request.folder_id, &request.cluster_id])?;
+        let folder = request::folder_id(&request.folder_id)?;
+        let filter = match request.cluster_id.as_str() {
+            "" => OperationFilter::Folder(folder.clone()),
+            cluster => OperationFilter::Cluster(request::cluster_id(cluster)?),
+        };
+        let (mut operations, next_page_token) = self.operations(&filter, &page).await?;
+        operations.retain(|operation| operation.folder_id == folder);
+        Ok(Response::new(own::ListOperationsResponse { operations: operations.iter().map(convert::operation).collect(), next_page_token }))
+    }
+
+    async fn wait(&self, request: Request<own::WaitOperationRequest>) -> Result<Response<own::OperationState>, Status> {
+        let request = request.into_inner();
+        let limit = match u64::try_from(request.timeout_ms) {
+            Ok(0) | Err(_) => crate::executor::WAIT_LIMIT,
+            Ok(millis) => Duration::from_millis(millis),
+        };
+        let id = request::operation_id(&request.operation_id)?;
+        let revision = u64::try_from(request.revision).unwrap_or(0);
+        let operation = self.executor.wait(id, revision, limit).await.map_err(|error| status::store(error, "operation", &request.operation_id))?;
+        Ok(Response::new(own::OperationState {
+            revision: i64::try_from(operation.revision).unwrap_or(i64::MAX),
+            progress: Some(convert::progress(&operation)),
+            operation: Some(convert::operation(&operation)),
+        }))
+    }
+}
+
+impl Api {
+    /// A page of operations, newest first, with the next page's token.
+    pub(super) async fn operations(&self, filter: &OperationFilter, page: &Page) -> Result<(Vec<Operation>, String), Status> {
+        let after = page.after_id()?.map(OperationId::from_bytes);
+        // One more than the page holds tells whether there is another page.
+        let listed = self.executor.store().list(filter, after, page.rows + 1).await;
+        let mut operations = listed.map_err(|error| status::store(error, "operation", ""))?;
+        let next = page.cut(&mut operations, |operation| operation.id.as_bytes().to_vec());
+        for operation in &mut operations {
+            self.executor.refine(operation);
+        }
+        Ok((operations, next))
+    }
+}

@@ -1,0 +1,134 @@
+//! What the handlers read of a request beside its message: identifiers, folders, the key that makes a call repeatable.
+
+use super::status::{invalid, not_found};
+use crate::backup::{BackupId, Labels, Name};
+use crate::cluster::{ClusterId, FolderId, Timestamp};
+use crate::executor::Caller;
+use crate::operation::OperationId;
+use aws_lc_rs::digest;
+use chrono::{DateTime, Utc};
+use prost::Message;
+use tonic::{Request, Status};
+
+/// Metadata key of the idempotency key.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Longest idempotency key, in characters.
+const KEY_CHARS: usize = 128;
+
+/// Subject of every caller while nobody has to log in.
+const ANONYMOUS: &str = "anonymous";
+
+/// Folder of calls that name none.
+const DEFAULT_FOLDER: &str = "default";
+
+/// Splits a changing call into who asks, with the key and the digest of the request, and the message.
+pub(super) fn changing<T: Message + prost::Name>(request: Request<T>) -> Result<(Caller, T), Status> {
+    let key = match request.metadata().get(IDEMPOTENCY_KEY) {
+        None => None,
+        Some(value) => {
+            let key = value.to_str().ok().filter(|key| (1..=KEY_CHARS).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()));
+            Some(key.ok_or_else(|| invalid(IDEMPOTENCY_KEY, "must have 1 to 128 visible ASCII characters"))?.to_owned())
+        }
+    };
+    let message = request.into_inner();
+    let key = key.map(|key| (key, digest_of(&message)));
+    Ok((Caller { subject: ANONYMOUS.to_owned(), key }, message))
+}
+
+/// SHA-256 over the name of the request's type, which stands for the method, and its canonical encoding: fields in order,
+/// map entries sorted.
+fn digest_of<T: Message + prost::Name>(message: &T) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(T::full_name().as_bytes());
+    context.update(&[0]);
+    context.update(&message.encode_to_vec());
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}
+
+/// A cluster's id; one that no cluster can have is not found.
+pub(super) fn cluster_id(text: &str) -> Result<ClusterId, Status> {
+    text.parse().map_err(|_| not_found("cluster", text))
+}
+
+/// A backup's id; one that was never given out is not found.
+pub(super) fn backup_id(text: &str) -> Result<BackupId, Status> {
+    text.parse().map_err(|_| not_found("backup", text))
+}
+
+/// An operation's id; one that was never given out is not found.
+pub(super) fn operation_id(text: &str) -> Result<OperationId, Status> {
+    text.parse().map_err(|_| not_found("operation", text))
+}
+
+/// A folder's id; `default` when it is empty.
+pub(super) fn folder_id(text: &str) -> Result<FolderId, Status> {
+    let text = if text.is_empty() { DEFAULT_FOLDER } else { text };
+    text.parse().map_err(|fault: crate::cluster::IdError| invalid("folder_id", fault.to_string()))
+}
+
+/// A backup's name.
+pub(super) fn name(text: &str) -> Result<Name, Status> {
+    text.parse().map_err(|fault: crate::backup::BadName| invalid("name", fault.to_string()))
+}
+
+/// Labels; the validator has checked them.
+pub(super) fn labels(labels: std::collections::BTreeMap<String, String>) -> Labels {
+    labels
+}
+
+/// An expiry, which must lie in the future; absent means never.
+pub(super) fn expiry(field: &str, at: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>, Status> {
+    let Some(at) = at else { return Ok(None) };
+    let nanos = u32::try_from(at.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    let instant = nanos.and_then(|nanos| DateTime::<Utc>::from_timestamp(at.seconds, nanos)).filter(|at| at.timestamp() < 253_402_300_800);
+    let instant = instant.ok_or_else(|| invalid(field, "must be a time of the years 1970 to 9999"))?;
+    if instant <= Utc::now() {
+        return Err(invalid(field, "must lie in the future"));
+    }
+    Ok(Some(instant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::own;
+
+    #[test]
+    fn the_digest_sees_method_and_content_and_no_order_of_labels() {
+        let request = |labels: &[(&str, &str)]| own::CreateBackupRequest {
+            cluster_id: "main".into(),
+            labels: labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+            ..Default::default()
+        };
+        assert_eq!(digest_of(&request(&[("a", "1"), ("b", "2")])), digest_of(&request(&[("b", "2"), ("a", "1")])));
+        assert_ne!(digest_of(&request(&[("a", "1")])), digest_of(&request(&[("a", "2")])));
+        let delete = own::DeleteBackupRequest { backup_id: "main".into() };
+        let get = own::GetBackupRequest { backup_id: "main".into() };
+        assert_ne!(digest_of(&delete), digest_of(&get));
+    }
+
+    #[test]
+    fn keys_are_checked() {
+        let mut request = Request::new(own::DeleteBackupRequest::default());
+        request.metadata_mut().insert(IDEMPOTENCY_KEY, "a key".parse().unwrap());
+        assert_eq!(changing(request).unwrap_err().code(), tonic::Code::InvalidArgument);
+        let mut request = Request::new(own::DeleteBackupRequest::default());
+        request.metadata_mut().insert(IDEMPOTENCY_KEY, "k".repeat(129).parse().unwrap());
+        assert!(changing(request).is_err());
+        let mut request = Request::new(own::DeleteBackupRequest::default());
+        request.metadata_mut().insert(IDEMPOTENCY_KEY, "k".repeat(128).parse().unwrap());
+        assert!(changing(request).unwrap().0.key.is_some());
+    }
+
+    #[test]
+    fn an_expiry_lies_in_the_future() {
+        assert_eq!(expiry("expires_at", None).unwrap(), None);
+        assert!(expiry("expires_at", Some(prost_types::Timestamp { seconds: 1, nanos: 0 })).is_err());
+        assert!(expiry("expires_at", Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 })).is_err());
+        assert!(expiry("expires_at", Some(prost_types::Timestamp { seconds: 4_000_000_000, nanos: -1 })).is_err());
+        assert!(expiry("expires_at", Some(prost_types::Timestamp { seconds: 4_000_000_000, nanos: 0 })).unwrap().is_some());
+    }
+}

@@ -1,0 +1,363 @@
+//! A backup: its row in the store, and the values that say how far it is proved.
+//!
+//! Owns names, states and levels. Knows nothing of bytes: what a dump holds is `rdb`'s business, where it lies is
+//! `artifacts`'.
+
+use crate::cluster::{ClusterId, FolderId, Role, Timestamp};
+use crate::failure::Failure;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+/// Makes a type of identifier whose text form is a UUID of version 7.
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(uuid::Uuid);
+
+        impl $name {
+            /// Makes a fresh one; within a process each is greater than the one before.
+            #[allow(clippy::new_without_default)]
+            pub fn new() -> Self {
+                Self(uuid::Uuid::now_v7())
+            }
+
+            /// The 16 bytes, whose order is the order of creation.
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+
+            /// The one with these bytes.
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(uuid::Uuid::from_bytes(bytes))
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.as_hyphenated().fmt(f)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = NoSuchId;
+            /// Takes the one text form that we give out: 36 characters, lower case.
+            fn from_str(text: &str) -> Result<Self, NoSuchId> {
+                let id = uuid::Uuid::try_parse(text).map_err(|_| NoSuchId)?;
+                let id = Self(id);
+                if id.to_string() == text { Ok(id) } else { Err(NoSuchId) }
+            }
+        }
+    };
+}
+pub(crate) use uuid_id;
+
+/// The text is no identifier that we ever gave out, so nothing can have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such identifier")]
+pub struct NoSuchId;
+
+uuid_id! {
+    /// Names a backup: a UUID of version 7.
+    BackupId
+}
+
+/// Name of a backup: 1 to 63 characters of `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, unique in its folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+impl Name {
+    /// Longest name, in characters.
+    pub const CHARS: usize = 63;
+
+    /// A name for a backup whose caller gave none: `manual-` and 16 hexadecimal digits.
+    pub fn made_up() -> Self {
+        let random = Uuid::new_v4().as_u128() as u64;
+        Self(format!("manual-{random:016x}"))
+    }
+
+    /// The text form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The text cannot name a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must have 1 to 63 characters: letters, digits, `_`, `.` and `-`, the first a letter or digit")]
+pub struct BadName;
+
+impl FromStr for Name {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        let first = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+        if first && text.len() <= Self::CHARS && text.chars().all(legal) { Ok(Self(text.to_owned())) } else { Err(BadName) }
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = BadName;
+    fn try_from(text: String) -> Result<Self, BadName> {
+        text.parse()
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Labels of a backup or cluster.
+pub type Labels = BTreeMap<String, String>;
+
+/// Where a backup stands in its life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Its operation has not ended.
+    Creating,
+    /// Whole and restorable.
+    Available,
+    /// Its operation failed; nothing is stored.
+    Error(Failure),
+    /// A person deleted it. Its files go at `purge_at`.
+    Deleting {
+        /// When its files may go.
+        purge_at: Timestamp,
+    },
+}
+
+/// Who asked for a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A schedule.
+    Automated,
+    /// A person or a program.
+    Manual,
+}
+
+/// How far a backup is proved; each level includes the ones before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The transfer ended by the protocol's rules.
+    Framed,
+    /// The dump's own end mark stands and its checksum holds, or the source writes none.
+    Sealed,
+    /// Every record was walked, and the counts match the source's own.
+    Walked,
+    /// A real server loaded it and counts matched.
+    Loaded,
+}
+
+/// How the shards of one backup stand to one another in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consistency {
+    /// One instant: there is one shard.
+    PointInTime,
+    /// Each shard is of one instant; the instants differ by the skew.
+    PerShard,
+}
+
+/// A person's wish that a backup stays, with the reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Why, 1 to 256 characters; a backup has each reason once.
+    pub reason: String,
+    /// Who placed it.
+    pub created_by: String,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// Most holds on one backup.
+pub const HOLDS: usize = 16;
+
+/// State of the checksum inside a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checksum {
+    /// It was there and holds.
+    Verified,
+    /// The source writes none (`rdbchecksum no`).
+    Absent,
+}
+
+/// Keys of one database of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseCount {
+    /// Number of the database.
+    pub index: u64,
+    /// Keys.
+    pub keys: u64,
+    /// Keys with an expiry.
+    pub expiring: u64,
+    /// Bytes of their records in the dump.
+    pub bytes: u64,
+}
+
+/// One shard of a backup, as the row keeps it; the manifest in storage says more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// The shard's name.
+    pub name: String,
+    /// The host that the dump was taken from.
+    pub source_host: String,
+    /// What that host was.
+    pub source_role: Role,
+    /// `redis` or `valkey`.
+    pub engine: String,
+    /// Version of the source.
+    pub engine_version: String,
+    /// Version of the dump's format.
+    pub rdb_version: u16,
+    /// Bytes of the decoded dump.
+    pub size_bytes: u64,
+    /// Bytes as stored.
+    pub stored_bytes: u64,
+    /// SHA-256 of the stored segments, in hexadecimal; joined by commas where there are several.
+    pub sha256: String,
+    /// State of the dump's checksum.
+    pub checksum: Checksum,
+    /// How far it is proved.
+    pub level: Level,
+    /// Why the structure was not followed to the end; empty when it was.
+    pub opaque_reason: String,
+    /// Keys.
+    pub keys: u64,
+    /// Keys with an expiry.
+    pub expiring: u64,
+    /// Keys by database, at most [`Shard::DATABASES`] of them.
+    pub databases: Vec<DatabaseCount>,
+    /// Keys by type, by the server's word.
+    pub types: BTreeMap<String, u64>,
+    /// Libraries of functions.
+    pub functions: u64,
+    /// Replication id of the source's history.
+    pub replication_id: String,
+    /// Offset in that history at the snapshot.
+    pub replication_offset: i64,
+    /// `used_memory` of the source before the fork, in bytes.
+    pub used_memory_bytes: u64,
+    /// Length of the source's last fork, in microseconds, where it tells.
+    pub fork_micros: Option<u64>,
+    /// Memory copied on write by the save, in bytes, where the source tells.
+    pub copy_on_write_bytes: Option<u64>,
+    /// When the synchronisation was asked for.
+    pub snapshot_started_at: Timestamp,
+    /// When the source answered with the snapshot's position.
+    pub snapshot_at: Timestamp,
+    /// When the first byte arrived.
+    pub upload_started_at: Timestamp,
+    /// When storage had acknowledged all of it.
+    pub upload_ended_at: Timestamp,
+}
+
+impl Shard {
+    /// Most databases that a row keeps counts for; the manifest keeps all.
+    pub const DATABASES: usize = 64;
+}
+
+/// The row of a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backup {
+    /// Its identifier.
+    pub id: BackupId,
+    /// The folder, the tenant.
+    pub folder_id: FolderId,
+    /// The cluster that it was taken from.
+    pub cluster_id: ClusterId,
+    /// Name, unique among the folder's backups that are not being deleted.
+    pub name: Name,
+    /// Labels.
+    pub labels: Labels,
+    /// Where it stands.
+    pub state: State,
+    /// Who asked for it.
+    pub origin: Origin,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When its snapshot began; absent until then.
+    pub started_at: Option<Timestamp>,
+    /// When it became available; absent until then.
+    pub completed_at: Option<Timestamp>,
+    /// When it may be removed by itself; absent means never.
+    pub expires_at: Option<Timestamp>,
+    /// Wishes that it stays. It cannot be deleted while there is one.
+    pub holds: Vec<Hold>,
+    /// The operation that made it, in text form.
+    pub operation_id: String,
+    /// The operation that works on it now, in text form: it cannot be changed or deleted meanwhile.
+    pub busy: Option<String>,
+    /// Revision of the newest facts file in storage; 0 when there is none.
+    pub facts_revision: u64,
+    /// The attempt that made the files, which names their folder; absent until it is available.
+    pub epoch: Option<u64>,
+    /// How far it is proved: the least of its shards. Absent until it is available.
+    pub level: Option<Level>,
+    /// How its shards stand to one another.
+    pub consistency: Option<Consistency>,
+    /// Latest minus earliest snapshot of its shards, in milliseconds.
+    pub skew_millis: u64,
+    /// Bytes of the decoded dumps.
+    pub size_bytes: u64,
+    /// Bytes as stored.
+    pub stored_bytes: u64,
+    /// Compression of the artifacts, such as `zstd:1` or `none`.
+    pub compression: String,
+    /// Its shards, in order of name.
+    pub shards: Vec<Shard>,
+}
+
+impl Backup {
+    /// Whether the calls that know only finished backups show it.
+    pub fn is_available(&self) -> bool {
+        self.state == State::Available
+    }
+
+    /// Whether a person has deleted it.
+    pub fn is_deleting(&self) -> bool {
+        matches!(self.state, State::Deleting { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rule() {
+        assert!("a".parse::<Name>().is_ok());
+        assert!("nightly_2026-11.rdb".parse::<Name>().is_ok());
+        assert!("a".repeat(63).parse::<Name>().is_ok());
+        for bad in ["", "-a", ".a", "a b", "a/b", &"a".repeat(64), "é"] {
+            assert_eq!(bad.parse::<Name>(), Err(BadName), "{bad}");
+        }
+        let made_up = Name::made_up();
+        assert_eq!(made_up.as_str().len(), 23);
+        assert!(made_up.as_str().parse::<Name>().is_ok());
+    }
+
+    #[test]
+    fn an_identifier_has_one_text_form() {
+        let id = BackupId::new();
+        assert_eq!(id.to_string().parse::<BackupId>(), Ok(id));
+        assert_eq!(id.to_string().to_uppercase().parse::<BackupId>(), Err(NoSuchId));
+        assert_eq!("nonsense".parse::<BackupId>(), Err(NoSuchId));
+    }
+}

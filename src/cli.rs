@@ -1,0 +1,499 @@
+//! The command line: what can be said on it, and the commands that speak to a running service.
+//!
+//! Owns the words of every command, the exit statuses and all that is printed. The client commands know the service only
+//! through the wire; `serve`, `demo`, `store` and `config` are only read here and carried out elsewhere.
+
+mod arguments;
+mod backup;
+mod client;
+mod cluster;
+mod descriptors;
+mod error;
+mod json;
+mod operation;
+mod print;
+mod table;
+mod text;
+mod wait;
+
+pub use arguments::{Address, Expires, Token};
+pub use error::{Error, Exit};
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use client::Session;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const EXIT_STATUSES: &str = "\
+Exit status:
+  0  done
+  1  failed: the operation ended with an error, or the service did
+  2  the command or a value in it is not valid
+  3  no such cluster, backup or operation
+  4  refused by the present state, or by another operation
+  5  not logged in, or not allowed
+  6  the service cannot be reached
+  130  interrupted; an operation goes on without us";
+
+const EXAMPLES: &str = "\
+Examples:
+  redkeep serve --config redkeep.toml
+  redkeep cluster check main
+  redkeep backup create main --name before-upgrade --expires 30d --wait
+  redkeep backup list -o json | jq -r '.backups[].id'
+
+";
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  redkeep backup create main --wait
+  redkeep backup create main --name nightly-7 --label team=shop --expires 30d
+  redkeep backup create main --expires 2030-01-31T00:00:00Z --idempotency-key release-41";
+
+const UPDATE_EXAMPLES: &str = "\
+Examples:
+  redkeep backup update ID --name before-upgrade
+  redkeep backup update ID --hold 'case 1729' --expires never
+  redkeep backup update ID --no-holds --expires 7d";
+
+/// Backups of Redis and Valkey as long-running operations.
+#[derive(Parser, Debug)]
+#[command(name = "redkeep", version, after_help = format!("{EXAMPLES}{EXIT_STATUSES}"), max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one value in the life of the process")]
+pub enum Command {
+    /// Run the service.
+    ///
+    /// Flags win over the environment (REDKEEP_SERVER__LISTEN and so on), the environment over the file. Relative paths in the
+    /// file are relative to it. The service stops gracefully at SIGTERM or Ctrl-C.
+    Serve(Serve),
+    /// Show everything at work, on servers started for the purpose.
+    ///
+    /// Starts a primary and a replica with sample data and the service, takes a backup, proves it by loading it into an empty
+    /// server, tells where the file lies, and cleans up. Needs a Redis or Valkey server program on this machine.
+    Demo(Demo),
+    /// Commands that ask a running service.
+    #[command(flatten)]
+    Client(Client),
+    /// Look after the store of the service.
+    #[command(subcommand)]
+    Store(Store),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(Config),
+    /// Write the descriptors of the whole API, for tools such as grpcurl.
+    ///
+    /// The output is an encoded google.protobuf.FileDescriptorSet with every import, option and comment.
+    #[command(after_help = "Examples:\n  redkeep descriptors > redkeep.binpb\n  grpcurl -protoset redkeep.binpb list")]
+    Descriptors(Descriptors),
+}
+
+/// Commands that ask a running service.
+#[derive(Subcommand, Debug)]
+pub enum Client {
+    /// Clusters that the service knows.
+    Cluster(Clusters),
+    /// Backups, in any state.
+    Backup(Backups),
+    /// Operations: the record of every change.
+    Operation(Operations),
+}
+
+/// Arguments of `serve`.
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// Configuration file; without one, redkeep.toml of this folder where there is one, else the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address of the API, such as 127.0.0.1:7379 [configuration: server.listen].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// Address of metrics and health checks, such as 127.0.0.1:7380 [configuration: server.admin_listen].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub admin_listen: Option<String>,
+}
+
+impl Serve {
+    /// The flags that stand for a value of the configuration, each with its dotted key.
+    pub fn overrides(&self) -> Vec<(&'static str, String)> {
+        [("server.listen", &self.listen), ("server.admin_listen", &self.admin_listen)]
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value.clone()?)))
+            .collect()
+    }
+}
+
+/// Arguments of `demo`.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Leave everything running until Ctrl-C.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Commands on the store.
+#[derive(Subcommand, Debug)]
+pub enum Store {
+    /// Check that the records in the store hold together. The service must not be running on it.
+    Verify(FromConfig),
+}
+
+/// Commands on the configuration.
+#[derive(Subcommand, Debug)]
+pub enum Config {
+    /// Read the configuration as `serve` would and report every fault.
+    Check(FromConfig),
+}
+
+/// Names the configuration of a command that works without the service.
+#[derive(Args, Debug)]
+pub struct FromConfig {
+    /// Configuration file; without one, redkeep.toml of this folder where there is one, else the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Arguments of `descriptors`.
+#[derive(Args, Debug)]
+pub struct Descriptors {
+    /// Write to this file rather than to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// How the service is reached and its answers are shown.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Service")]
+pub struct Connection {
+    /// Where the service listens.
+    #[arg(long, global = true, env = "REDKEEP_ENDPOINT", value_name = "URL", default_value = "http://127.0.0.1:7379")]
+    pub endpoint: Address,
+    /// Token to log in with. Prefer the environment: other users of the machine can read the command line.
+    #[arg(long, global = true, env = "REDKEEP_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<Token>,
+    /// Folder whose clusters, backups and operations are listed.
+    #[arg(long, global = true, env = "REDKEEP_FOLDER", value_name = "ID", default_value = "default")]
+    pub folder: String,
+    /// How answers are printed: for people, or as the JSON of the wire.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// How answers are printed.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Tables and lines for people.
+    Table,
+    /// The JSON of the wire, for programs.
+    Json,
+}
+
+/// `cluster` and what follows.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_STATUSES)]
+pub struct Clusters {
+    /// How the service is reached.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ClusterCommand,
+}
+
+/// Commands on clusters.
+#[derive(Subcommand, Debug)]
+pub enum ClusterCommand {
+    /// List the clusters of a folder.
+    List(Limit),
+    /// Show a cluster and its hosts.
+    Get(OnCluster),
+    /// Tell whether a backup would work, and what to do where it would not. Takes no snapshot.
+    ///
+    /// Exits with 4 when a backup would fail or be refused.
+    Check(OnCluster),
+}
+
+/// Names a cluster.
+#[derive(Args, Debug)]
+pub struct OnCluster {
+    /// Cluster.
+    #[arg(value_name = "CLUSTER")]
+    pub id: String,
+}
+
+/// Bounds a list.
+#[derive(Args, Debug)]
+pub struct Limit {
+    /// Most rows to show, newest first; 0 shows all.
+    #[arg(long = "limit", value_name = "N", default_value_t = 100)]
+    pub rows: usize,
+}
+
+/// `backup` and what follows.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_STATUSES)]
+pub struct Backups {
+    /// How the service is reached.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: BackupCommand,
+}
+
+/// Commands on backups.
+#[derive(Subcommand, Debug)]
+pub enum BackupCommand {
+    /// Take a backup of a cluster.
+    #[command(after_help = CREATE_EXAMPLES)]
+    Create(CreateBackup),
+    /// List backups, newest first.
+    List(ListOfCluster),
+    /// Show all about one backup.
+    Get(OnBackup),
+    /// Change the name, labels, expiry or holds of a backup.
+    #[command(after_help = UPDATE_EXAMPLES)]
+    Update(UpdateBackup),
+    /// Delete a backup. Its name is free at once, its files go after the grace time.
+    Delete(DeleteBackup),
+}
+
+/// Arguments of `backup create`.
+#[derive(Args, Debug)]
+pub struct CreateBackup {
+    /// Cluster to back up.
+    #[arg(value_name = "CLUSTER")]
+    pub cluster: String,
+    /// Name, unique in the folder; the service makes one up otherwise.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// A label; may be given several times.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = arguments::label)]
+    pub labels: Vec<(String, String)>,
+    /// When the backup may be removed by itself: a time to come such as 30d or 12h, a date, a time in RFC 3339, or never.
+    #[arg(long, value_name = "DURATION|TIME")]
+    pub expires: Option<Expires>,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Arguments of `backup update`.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("changes").required(true).multiple(true).args(["name", "labels", "no_labels", "expires", "holds", "no_holds"]))]
+pub struct UpdateBackup {
+    /// Backup.
+    #[arg(value_name = "BACKUP")]
+    pub id: String,
+    /// New name.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// A label; those given take the place of all that there are.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = arguments::label)]
+    pub labels: Vec<(String, String)>,
+    /// Take all labels away.
+    #[arg(long, conflicts_with = "labels")]
+    pub no_labels: bool,
+    /// New expiry: a time to come such as 30d or 12h, a date, a time in RFC 3339, or never.
+    #[arg(long, value_name = "DURATION|TIME")]
+    pub expires: Option<Expires>,
+    /// Why the backup must stay; those given take the place of all that there are.
+    #[arg(long = "hold", value_name = "REASON")]
+    pub holds: Vec<String>,
+    /// Lift every hold.
+    #[arg(long, conflicts_with = "holds")]
+    pub no_holds: bool,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Arguments of `backup delete`.
+#[derive(Args, Debug)]
+pub struct DeleteBackup {
+    /// Backup.
+    #[arg(value_name = "BACKUP")]
+    pub id: String,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Names a backup.
+#[derive(Args, Debug)]
+pub struct OnBackup {
+    /// Backup.
+    #[arg(value_name = "BACKUP")]
+    pub id: String,
+}
+
+/// Bounds a list that can be of one cluster.
+#[derive(Args, Debug)]
+pub struct ListOfCluster {
+    /// Only those of this cluster.
+    #[arg(long, value_name = "CLUSTER")]
+    pub cluster: Option<String>,
+    /// How many.
+    #[command(flatten)]
+    pub limit: Limit,
+}
+
+/// How a change is made.
+#[derive(Args, Debug)]
+pub struct Change {
+    /// Follow the operation to its end; the exit status tells how it ended.
+    #[arg(long)]
+    pub wait: bool,
+    /// Makes the call safe to repeat: the same key gives the same operation. 1 to 128 visible ASCII characters.
+    #[arg(long, value_name = "KEY", value_parser = arguments::idempotency_key)]
+    pub idempotency_key: Option<String>,
+}
+
+/// `operation` and what follows.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_STATUSES)]
+pub struct Operations {
+    /// How the service is reached.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: OperationCommand,
+}
+
+/// Commands on operations.
+#[derive(Subcommand, Debug)]
+pub enum OperationCommand {
+    /// List operations, newest first.
+    List(ListOfCluster),
+    /// Show one operation.
+    Get(OnOperation),
+    /// Follow an operation to its end; the exit status tells how it ended.
+    Wait(OnOperation),
+    /// Ask an operation to stop. What is being published already ends all the same.
+    Cancel(OnOperation),
+}
+
+/// Names an operation.
+#[derive(Args, Debug)]
+pub struct OnOperation {
+    /// Operation.
+    #[arg(value_name = "OPERATION")]
+    pub id: String,
+}
+
+/// Carries out a command that asks a running service, and prints its answer.
+///
+/// # Errors
+///
+/// [`Error`], ready to be reported.
+///
+/// # Cancel safety
+///
+/// If dropped, a call may have been made whose answer is not printed.
+pub async fn run(client: Client) -> Result<(), Error> {
+    match client {
+        Client::Cluster(args) => cluster::run(&Session::open(args.connection).await?, args.command).await,
+        Client::Backup(args) => backup::run(&Session::open(args.connection).await?, args.command).await,
+        Client::Operation(args) => operation::run(&Session::open(args.connection).await?, args.command).await,
+    }
+}
+
+/// Writes the descriptors of the API to standard output or to a file.
+///
+/// # Errors
+///
+/// [`Error`] when standard output is a terminal, or cannot be written.
+pub fn descriptors(args: &Descriptors) -> Result<(), Error> {
+    descriptors::write(args.file.as_deref())
+}
+
+/// Tells the user how a command ended, and gives the process its exit status.
+pub fn report(outcome: Result<(), Error>) -> ExitCode {
+    match outcome {
+        Ok(()) => Exit::Done.into(),
+        Err(error) => {
+            print::note(&format!("error: {error}"));
+            error.exit().into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn client_flags_stand_anywhere_after_the_noun() {
+        for line in [
+            "redkeep backup list --endpoint http://far:1 --folder shop -o json --cluster main --limit 0",
+            "redkeep backup --endpoint http://far:1 --folder shop --output json list --cluster main --limit 0",
+        ] {
+            let Command::Client(Client::Backup(args)) = parse(line).unwrap() else { panic!("{line}") };
+            assert_eq!((args.connection.endpoint.to_string(), args.connection.folder.as_str()), ("http://far:1".to_owned(), "shop"), "{line}");
+            assert_eq!(args.connection.output, Output::Json, "{line}");
+            let BackupCommand::List(list) = args.command else { panic!("{line}") };
+            assert_eq!((list.cluster.as_deref(), list.limit.rows), (Some("main"), 0));
+        }
+    }
+
+    #[test]
+    fn a_backup_is_described() {
+        let line = "redkeep backup create main --name n --label a=b --label c=d=e --expires 30d --wait --idempotency-key k";
+        let Command::Client(Client::Backup(Backups { command: BackupCommand::Create(args), .. })) = parse(line).unwrap() else { panic!("{line}") };
+        assert_eq!(args.labels, [("a".to_owned(), "b".to_owned()), ("c".to_owned(), "d=e".to_owned())]);
+        assert_eq!(args.expires, Some(Expires::After(std::time::Duration::from_secs(30 * 86400))));
+        assert!(args.change.wait);
+        assert_eq!(args.change.idempotency_key.as_deref(), Some("k"));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for line in [
+            "redkeep",
+            "redkeep backup create",
+            "redkeep backup create main --label novalue",
+            "redkeep backup create main --label a=1 --label",
+            "redkeep backup create main --expires soon",
+            "redkeep backup update id",
+            "redkeep backup update id --wait",
+            "redkeep backup update id --hold a --no-holds",
+            "redkeep backup update id --label a=b --no-labels",
+            "redkeep backup list --endpoint https://far:1",
+            "redkeep backup list --limit -1",
+            "redkeep backup list -o yaml",
+        ] {
+            let fault = parse(line).unwrap_err();
+            assert_eq!(fault.exit_code(), i32::from(Exit::Usage as u8), "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_of_the_service_win_by_key() {
+        let Command::Serve(args) = parse("redkeep serve --config a.toml --listen [::1]:1").unwrap() else { panic!("not serve") };
+        assert_eq!(args.overrides(), [("server.listen", "[::1]:1".to_owned())]);
+    }
+
+    #[test]
+    fn a_token_is_never_shown() {
+        let command = parse("redkeep operation --token sesame list").unwrap();
+        assert!(!format!("{command:?}").contains("sesame"));
+    }
+}

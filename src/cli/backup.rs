@@ -1,0 +1,348 @@
+//! `redkeep backup`: taking, listing, showing, changing and deleting backups.
+
+use super::client::{Session, changing};
+use super::error::{Error, Exit};
+use super::table::{self, Facts, Grid};
+use super::{BackupCommand, CreateBackup, DeleteBackup, Expires, ListOfCluster, Output, UpdateBackup, json, operation, print, text};
+use crate::pb::own::backup::{Level, State};
+use crate::pb::own::{self, Backup, ShardArtifact};
+use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+use tonic::Response;
+
+/// Carries out a command on backups.
+pub(super) async fn run(session: &Session, command: BackupCommand) -> Result<(), Error> {
+    match command {
+        BackupCommand::Create(args) => create(session, args).await,
+        BackupCommand::List(args) => list(session, args).await,
+        BackupCommand::Get(args) => get(session, args.id).await,
+        BackupCommand::Update(args) => update(session, args).await,
+        BackupCommand::Delete(args) => delete(session, args).await,
+    }
+}
+
+async fn create(session: &Session, args: CreateBackup) -> Result<(), Error> {
+    let request = own::CreateBackupRequest {
+        cluster_id: args.cluster,
+        name: args.name.unwrap_or_default(),
+        labels: labels(args.labels)?,
+        expires_at: args.expires.and_then(|expires| expires.at(Utc::now())).map(text::stamp),
+    };
+    let request = changing(request, args.change.idempotency_key.as_deref())?;
+    let operation = session.change(session.backups().create(request)).await?;
+    operation::settle(session, operation, args.change.wait).await
+}
+
+async fn list(session: &Session, args: ListOfCluster) -> Result<(), Error> {
+    let cluster_id = args.cluster.unwrap_or_default();
+    let list = session
+        .pages(args.limit.rows, |page_size, page_token| {
+            let mut client = session.backups();
+            let (folder_id, cluster_id) = (session.folder.clone(), cluster_id.clone());
+            let request = own::ListBackupsRequest { folder_id, cluster_id, page_size, page_token };
+            async move {
+                let page = client.list(request).await?.into_inner();
+                Ok(Response::new((page.backups, page.next_page_token)))
+            }
+        })
+        .await?;
+    match session.output {
+        Output::Json => print::value(&json::list("backups", &list.rows)?)?,
+        Output::Table => print::answer(&rows_text(&list.rows, Utc::now()))?,
+    }
+    if list.is_cut {
+        print::note("there are more; --limit 0 shows all");
+    }
+    Ok(())
+}
+
+async fn get(session: &Session, backup_id: String) -> Result<(), Error> {
+    let backup = session.call(session.backups().get(own::GetBackupRequest { backup_id })).await?;
+    match session.output {
+        Output::Json => print::value(&json::message(&backup)?),
+        Output::Table => print::answer(&describe(&backup, Utc::now())),
+    }
+}
+
+async fn update(session: &Session, args: UpdateBackup) -> Result<(), Error> {
+    let (wait, key) = (args.change.wait, args.change.idempotency_key.clone());
+    let request = changing(update_request(args, Utc::now())?, key.as_deref())?;
+    let operation = session.change(session.backups().update(request)).await?;
+    operation::settle(session, operation, wait).await
+}
+
+async fn delete(session: &Session, args: DeleteBackup) -> Result<(), Error> {
+    let request = changing(own::DeleteBackupRequest { backup_id: args.id }, args.change.idempotency_key.as_deref())?;
+    let operation = session.change(session.backups().delete(request)).await?;
+    operation::settle(session, operation, args.change.wait).await
+}
+
+/// The change that the flags ask for; the mask names each of them, so that nothing else is touched.
+fn update_request(args: UpdateBackup, now: DateTime<Utc>) -> Result<own::UpdateBackupRequest, Error> {
+    let mut paths = Vec::new();
+    let mut mark = |path: &str, is_given: bool| {
+        if is_given {
+            paths.push(path.to_owned());
+        }
+    };
+    mark("name", args.name.is_some());
+    mark("labels", !args.labels.is_empty() || args.no_labels);
+    mark("expires_at", args.expires.is_some());
+    mark("holds", !args.holds.is_empty() || args.no_holds);
+    Ok(own::UpdateBackupRequest {
+        backup_id: args.id,
+        update_mask: Some(prost_types::FieldMask { paths }),
+        name: args.name.unwrap_or_default(),
+        labels: labels(args.labels)?,
+        expires_at: args.expires.and_then(|expires: Expires| expires.at(now)).map(text::stamp),
+        holds: args.holds,
+        clear_suspect: false,
+    })
+}
+
+fn labels(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Error> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in pairs {
+        let shown = text::escape(&key);
+        if labels.insert(key, value).is_some() {
+            return Err(Error::new(Exit::Usage, format!("label {shown} is given twice")));
+        }
+    }
+    Ok(labels)
+}
+
+fn rows_text(backups: &[Backup], now: DateTime<Utc>) -> String {
+    let mut grid = Grid::new(&["ID", "NAME", "CLUSTER", "STATE", "LEVEL", "SIZE", "STORED", "KEYS", "CREATED", "AGE", "EXPIRES", "HELD"]);
+    for backup in backups {
+        let created = text::instant(backup.created_at.as_ref());
+        let amount = |number: i64, show: fn(i64) -> String| if backup.shards.is_empty() { "-".to_owned() } else { show(number) };
+        grid.row([
+            text::escape(&backup.id).into(),
+            text::or_dash(&backup.name).into(),
+            text::or_dash(&backup.cluster_id).into(),
+            table::state(table::known(backup.state().as_str_name())),
+            table::state(table::known(backup.level().as_str_name())),
+            amount(backup.size_bytes, text::size).into(),
+            amount(backup.stored_bytes, text::size).into(),
+            amount(keys(backup), text::count).into(),
+            text::time(created).into(),
+            text::age(created, now).into(),
+            text::instant(backup.expires_at.as_ref()).map_or_else(|| "never".to_owned(), |instant| text::distance(instant, now)).into(),
+            if backup.holds.is_empty() { "-" } else { "yes" }.into(),
+        ]);
+    }
+    grid.text()
+}
+
+fn keys(backup: &Backup) -> i64 {
+    backup.shards.iter().map(|shard| shard.keys).fold(0, i64::saturating_add)
+}
+
+fn describe(backup: &Backup, now: DateTime<Utc>) -> String {
+    let mut told = facts(backup, now);
+    for shard in &backup.shards {
+        told += &format!("\n\n{}", shard_facts(shard, now));
+    }
+    told
+}
+
+fn facts(backup: &Backup, now: DateTime<Utc>) -> String {
+    let instant = |stamp: &Option<prost_types::Timestamp>| text::instant(stamp.as_ref());
+    let (started, completed) = (instant(&backup.started_at), instant(&backup.completed_at));
+    let mut facts = Facts::new();
+    facts.add("Backup", text::escape(&backup.id));
+    facts.add("Name", text::or_dash(&backup.name));
+    facts.add("State", table::state(state(backup.state())));
+    if let Some(error) = &backup.error {
+        facts.add("Error", text::or_dash(&error.message));
+        facts.add_some("Reason", operation::reason(error));
+    }
+    facts.add("Level", table::state(level(backup.level())));
+    facts.add("Cluster", format!("{} (folder {})", text::or_dash(&backup.cluster_id), text::or_dash(&backup.folder_id)));
+    facts.add("Type", table::known(backup.r#type().as_str_name()));
+    facts.add("Created", text::time_and_distance(instant(&backup.created_at), now));
+    facts.add("Started", text::time(started));
+    facts.add("Completed", text::time(completed));
+    facts.add("Took", text::span(started, completed));
+    facts.add("Expires", instant(&backup.expires_at).map_or_else(|| "never".to_owned(), |at| text::time_and_distance(Some(at), now)));
+    facts.add_some("Files go", instant(&backup.purge_at).map(|at| text::time_and_distance(Some(at), now)));
+    if backup.holds.is_empty() {
+        facts.add("Holds", "none");
+    }
+    for hold in &backup.holds {
+        let since = text::time(instant(&hold.created_at));
+        facts.add("Hold", format!("{} (by {} at {since})", text::escape(&hold.reason), text::or_dash(&hold.created_by)));
+    }
+    if !backup.shards.is_empty() {
+        let compression = text::or_dash(&backup.compression);
+        facts.add("Size", format!("{}, stored as {} ({compression})", text::size(backup.size_bytes), text::size(backup.stored_bytes)));
+        facts.add("Keys", text::count(keys(backup)));
+        let skew = if backup.shards.len() > 1 { format!(", skew {} ms", text::count(backup.skew_ms)) } else { String::new() };
+        facts.add("Consistency", format!("{}{skew}", table::known(backup.consistency().as_str_name())));
+    }
+    facts.add("Path", text::or_dash(&backup.path));
+    facts.add("Labels", text::labels(&backup.labels));
+    facts.add("Operation", text::or_dash(&backup.operation_id));
+    facts.add_some("Busy with", (!backup.busy_operation_id.is_empty()).then(|| format!("operation {}", text::escape(&backup.busy_operation_id))));
+    facts.text()
+}
+
+fn shard_facts(shard: &ShardArtifact, now: DateTime<Utc>) -> String {
+    use own::shard_artifact::Checksum;
+    let instant = |stamp: &Option<prost_types::Timestamp>| text::instant(stamp.as_ref());
+    let mut facts = Facts::new();
+    facts.add("Shard", text::or_dash(&shard.name));
+    facts.add("Source host", format!("{} ({})", text::or_dash(&shard.source_host), text::or_dash(&shard.source_role)));
+    facts.add("Engine", format!("{} {}, RDB version {}", text::or_dash(&shard.engine), text::or_dash(&shard.engine_version), shard.rdb_version));
+    facts.add("Level", table::state(level(shard.level())));
+    facts.add_some("Not walked", (!shard.opaque_reason.is_empty()).then(|| text::escape(&shard.opaque_reason)));
+    let checksum = match shard.checksum() {
+        Checksum::Verified => "VERIFIED (in the dump, and it holds)",
+        Checksum::Absent => "ABSENT (the source writes none)",
+        Checksum::Unspecified => "-",
+    };
+    facts.add("Checksum", table::state(checksum));
+    for digest in &shard.sha256 {
+        facts.add("SHA-256", text::escape(digest));
+    }
+    facts.add("Size", format!("{}, stored as {}", text::size(shard.size_bytes), text::size(shard.stored_bytes)));
+    facts.add("Keys", format!("{}, {} of them with an expiry", text::count(shard.keys), text::count(shard.expiring_keys)));
+    if shard.databases.len() > 1 {
+        let each = shard.databases.iter().map(|database| format!("db{}: {}", database.index, text::count(database.keys)));
+        facts.add("Databases", each.collect::<Vec<_>>().join(", "));
+    }
+    if !shard.types.is_empty() {
+        let each = shard.types.iter().map(|(name, keys)| format!("{}: {}", text::escape(name), text::count(*keys)));
+        facts.add("Types", each.collect::<Vec<_>>().join(", "));
+    }
+    facts.add_some("Functions", (shard.functions > 0).then(|| format!("{} libraries", text::count(shard.functions))));
+    facts.add("Snapshot", text::time_and_distance(instant(&shard.snapshot_at), now));
+    facts.add("Upload", text::span(instant(&shard.upload_started_at), instant(&shard.upload_ended_at)));
+    facts.add_some("Source memory", (shard.used_memory_bytes > 0).then(|| text::size(shard.used_memory_bytes)));
+    facts.add_some("Fork", (shard.fork_us > 0).then(|| format!("{} µs", text::count(shard.fork_us))));
+    facts.add_some("Copied on write", (shard.copy_on_write_bytes > 0).then(|| text::size(shard.copy_on_write_bytes)));
+    let position = (!shard.replication_id.is_empty()).then(|| format!("{}:{}", text::escape(&shard.replication_id), shard.replication_offset));
+    facts.add_some("Replication", position);
+    facts.text()
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Unspecified => "-",
+        State::Creating => "CREATING (its operation has not ended)",
+        State::Available => "AVAILABLE (whole and restorable)",
+        State::Error => "ERROR (its creation failed; nothing is stored, and it can be deleted)",
+        State::Deleting => "DELETING (its files go after the grace time)",
+    }
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::Unspecified => "-",
+        Level::Framed => "FRAMED (the transfer was whole)",
+        Level::Sealed => "SEALED (the end mark stands and the checksum holds)",
+        Level::Walked => "WALKED (every record was read and counted)",
+        Level::Loaded => "LOADED (a real server loaded it and the counts matched)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Client, Command};
+    use clap::Parser;
+
+    fn update(line: &str) -> own::UpdateBackupRequest {
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Command::Client(Client::Backup(crate::cli::Backups { command: BackupCommand::Update(args), .. })) = cli.command else { panic!("{line}") };
+        update_request(args, "2030-01-01T00:00:00Z".parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_named_changes() {
+        for (flags, paths) in [
+            ("--name n", vec!["name"]),
+            ("--label a=b --expires never", vec!["labels", "expires_at"]),
+            ("--no-labels --no-holds", vec!["labels", "holds"]),
+            ("--hold why --expires 1d", vec!["expires_at", "holds"]),
+        ] {
+            let request = update(&format!("redkeep backup update b {flags}"));
+            assert_eq!(request.update_mask.unwrap().paths, paths, "{flags}");
+            assert_eq!(request.expires_at.map(|at| at.seconds), flags.contains("1d").then_some(1_893_456_000 + 86400), "{flags}");
+        }
+    }
+
+    #[test]
+    fn a_label_has_one_value() {
+        let twice = vec![("a".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())];
+        assert_eq!(labels(twice).unwrap_err().exit(), Exit::Usage);
+    }
+
+    fn sample() -> Backup {
+        let shard = ShardArtifact {
+            name: "shard1".to_owned(),
+            source_host: "b:6379".to_owned(),
+            source_role: "replica".to_owned(),
+            engine: "redis".to_owned(),
+            engine_version: "7.2.5".to_owned(),
+            rdb_version: 11,
+            size_bytes: 12 << 20,
+            stored_bytes: 4 << 20,
+            sha256: vec!["ab".repeat(32)],
+            checksum: own::shard_artifact::Checksum::Verified.into(),
+            level: Level::Walked.into(),
+            keys: 250_000,
+            expiring_keys: 1200,
+            ..Default::default()
+        };
+        let hold = own::Hold { reason: "case\x1b[31m 1729".to_owned(), created_by: "anonymous".to_owned(), created_at: None };
+        Backup {
+            id: "b1".to_owned(),
+            folder_id: "default".to_owned(),
+            cluster_id: "main".to_owned(),
+            name: "nightly".to_owned(),
+            state: State::Available.into(),
+            level: Level::Walked.into(),
+            created_at: Some(prost_types::Timestamp { seconds: 1_893_456_000, nanos: 0 }),
+            expires_at: Some(prost_types::Timestamp { seconds: 1_893_456_000 + 30 * 86400, nanos: 0 }),
+            size_bytes: 12 << 20,
+            stored_bytes: 4 << 20,
+            compression: "zstd:1".to_owned(),
+            path: "default/main/b1".to_owned(),
+            shards: vec![shard],
+            holds: vec![hold],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_person_at_night_can_read_it() {
+        let told = describe(&sample(), DateTime::from_timestamp(1_893_463_200, 0).unwrap());
+        for part in [
+            "State        AVAILABLE (whole and restorable)",
+            "Level        WALKED (every record was read and counted)",
+            "Created      2030-01-01T00:00:00Z (2h ago)",
+            "Expires      2030-01-31T00:00:00Z (in 29d)",
+            "Hold         case\\u{1b}[31m 1729 (by anonymous at -)",
+            "Size         12.0 MiB, stored as 4.0 MiB (zstd:1)",
+            "Keys         250,000",
+            "Path         default/main/b1",
+            "Source host  b:6379 (replica)",
+            "Checksum     VERIFIED",
+            "SHA-256      abab",
+        ] {
+            assert!(told.contains(part), "{part} is not in\n{told}");
+        }
+        assert!(!told.contains('\x1b'));
+    }
+
+    #[test]
+    fn a_row_shows_numbers_only_when_there_are_some() {
+        let now = DateTime::from_timestamp(1_893_463_200, 0).unwrap();
+        let draft = Backup { id: "b2".to_owned(), state: State::Creating.into(), ..Default::default() };
+        let told = rows_text(&[sample(), draft], now);
+        let rows: Vec<_> = told.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(rows[0], "b1 nightly main AVAILABLE WALKED 12.0 MiB 4.0 MiB 250,000 2030-01-01T00:00:00Z 2h in 29d yes");
+        assert_eq!(rows[1], "b2 - - CREATING - - - - - - never -");
+    }
+}

@@ -1,0 +1,190 @@
+//! A cluster, its hosts and shards, and the identifiers of both.
+//!
+//! Owns the rules for identifiers that become parts of storage paths. Knows nothing of connections: how a host is reached
+//! and asked is the `redis` room's business.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// An instant, in UTC.
+pub type Timestamp = DateTime<Utc>;
+
+/// Why a text is no identifier.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Nothing was given.
+    #[error("must not be empty")]
+    Empty,
+    /// Longer than the limit, in characters.
+    #[error("must have at most {0} characters")]
+    TooLong(usize),
+    /// A character outside the alphabet, or a dash in front.
+    #[error("must consist of lower-case letters, digits and dashes and begin with a letter or digit")]
+    Alphabet,
+}
+
+/// Longest identifier of a cluster or folder, in characters.
+pub const ID_CHARS: usize = 50;
+
+fn check_id(text: &str) -> Result<(), IdError> {
+    if text.is_empty() {
+        return Err(IdError::Empty);
+    }
+    if text.chars().count() > ID_CHARS {
+        return Err(IdError::TooLong(ID_CHARS));
+    }
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !text.chars().all(legal) || text.starts_with('-') {
+        return Err(IdError::Alphabet);
+    }
+    Ok(())
+}
+
+macro_rules! slug {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text form.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                check_id(text)?;
+                Ok(Self(text.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+slug! {
+    /// Names a cluster: 1 to 50 characters of `[a-z0-9][a-z0-9-]*`. Part of storage paths.
+    ClusterId
+}
+slug! {
+    /// Names a folder, the tenant: the same rule as a cluster's id. Part of storage paths.
+    FolderId
+}
+
+/// What a host is to its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Not known: the host has not answered yet.
+    Unknown,
+    /// Takes writes. (`master` in the words of the servers.)
+    Primary,
+    /// Follows a primary.
+    Replica,
+}
+
+/// What the last probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Never probed.
+    Unknown,
+    /// Answers and is fit for work.
+    Alive,
+    /// Answers, but is loading, or is a replica without its primary; of a cluster: some host is not alive.
+    Degraded,
+    /// Does not answer, or not as a server that we may use.
+    Dead,
+}
+
+/// One server process as the last probe saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// `host:port`, or `unix:/path`.
+    pub name: String,
+    /// The shard that it belongs to.
+    pub shard_name: String,
+    /// What it is to that shard.
+    pub role: Role,
+    /// What the last probe found.
+    pub health: Health,
+    /// Memory that the server may use on its host, in bytes; zero when not known.
+    pub memory_bytes: u64,
+    /// `replica-priority` of a replica, when known.
+    pub replica_priority: Option<i64>,
+}
+
+/// A cluster as reads show it: its definition with what the last probe saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Its identifier.
+    pub id: ClusterId,
+    /// The folder that it belongs to.
+    pub folder_id: FolderId,
+    /// When it was made known.
+    pub created_at: Timestamp,
+    /// Name, by default the id.
+    pub name: String,
+    /// What a person wrote about it.
+    pub description: String,
+    /// Labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Health of the whole.
+    pub health: Health,
+    /// Engine and version of the primary, such as `7.0.15`; empty when not known.
+    pub version: String,
+    /// `redis` or `valkey`; empty when not known.
+    pub engine: String,
+    /// Hosts, sorted by name.
+    pub hosts: Vec<Host>,
+    /// When the probe ended; absent when there was none.
+    pub probed_at: Option<Timestamp>,
+}
+
+/// Name of the only shard of a cluster that is not in cluster mode.
+pub const ONLY_SHARD: &str = "shard1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_follow_the_rule() {
+        for (text, expected) in [
+            ("a", Ok(())),
+            ("0-a", Ok(())),
+            (&"a".repeat(50), Ok(())),
+            ("", Err(IdError::Empty)),
+            (&"a".repeat(51), Err(IdError::TooLong(50))),
+            ("-a", Err(IdError::Alphabet)),
+            ("A", Err(IdError::Alphabet)),
+            ("a/b", Err(IdError::Alphabet)),
+            ("..", Err(IdError::Alphabet)),
+        ] {
+            assert_eq!(text.parse::<ClusterId>().map(|_| ()), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The configuration: file, environment and flags become one checked value.
+//!
+//! Every fault is reported at once, with its key; unknown keys are refused. Relative paths are relative to the file. No
+//! secret is part of it: passwords stay in files or the environment.
+
+mod clusters;
+mod section;
+
+use crate::artifacts;
+use crate::executor;
+use crate::fleet::Definition;
+use crate::store::Zones;
+use chrono::{DateTime, Utc};
+use section::{Faults, Section};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Longest configuration file, in bytes.
+const FILE_BYTES: u64 = 1024 * 1024;
+
+/// File that is read when none is named and it is there.
+pub const DEFAULT_FILE: &str = "redkeep.toml";
+
+/// Prefix of the environment's variables; `REDKEEP_SERVER__LISTEN` is `server.listen`.
+const PREFIX: &str = "REDKEEP_";
+
+/// The configuration of the service.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where gRPC is served.
+    pub listen: SocketAddr,
+    /// Where health is served.
+    pub admin_listen: SocketAddr,
+    /// Folder of the embedded store.
+    pub store: PathBuf,
+    /// How artifacts are stored.
+    pub artifacts: artifacts::Options,
+    /// How operations are worked on.
+    pub executor: executor::Options,
+    /// Clusters that are known.
+    pub clusters: Vec<Definition>,
+    /// The file it was read from, if there is one.
+    pub file: Option<PathBuf>,
+}
+
+/// What is wrong with the configuration: all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// One line a fault, each beginning with its key.
+    pub faults: Vec<String>,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.faults.as_slice() {
+            [fault] => write!(f, "the configuration has a fault\n  {fault}"),
+            faults => {
+                write!(f, "the configuration has {} faults", faults.len())?;
+                faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Reads the configuration: flags over environment over file over defaults. Without a named file, [`DEFAULT_FILE`] is read
+/// if it is there.
+///
+/// # Errors
+///
+/// Every fault at once.
+pub fn load(file: Option<&Path>, flags: &[(&str, String)]) -> Result<Config, Error> {
+    let environment = std::env::vars().filter_map(|(name, value)| Some((variable_key(&name)?, value)));
+    let overrides: Vec<(String, String)> = environment.chain(flags.iter().map(|(key, value)| ((*key).to_owned(), value.clone()))).collect();
+    let file = match file {
+        Some(file) => Some(file.to_owned()),
+        None => Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()),
+    };
+    let Some(file) = file else {
+        let here = std::env::current_dir().map_err(|fault| one(format!("the current folder cannot be told: {}", fault.kind())))?;
+        return parse("", &here, &overrides, None, Utc::now());
+    };
+    let (text, modified) = read(&file).map_err(|what| one(format!("{}: {what}", file.display())))?;
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let base = std::path::absolute(parent).map_err(|fault| one(format!("{}: {}", file.display(), fault.kind())))?;
+    parse(&text, &base, &overrides, Some(file), modified)
+}
+
+/// Reads and checks a file, and says what it found.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn check(file: Option<&Path>) -> Result<(), Error> {
+    let config = load(file, &[])?;
+    let source = config.file.as_ref().map_or("the defaults".to_owned(), |file| file.display().to_string());
+    println!("{source}: no fault found; {} cluster(s), listening on {}", config.clusters.len(), config.listen);
+    Ok(())
+}
+
+fn one(fault: String) -> Error {
+    Error { faults: vec![fault] }
+}
+
+fn read(file: &Path) -> Result<(String, DateTime<Utc>), String> {
+    let metadata = std::fs::metadata(file).map_err(|fault| fault.kind().to_string())?;
+    if metadata.len() > FILE_BYTES {
+        return Err(format!("it has more than {FILE_BYTES} bytes"));
+    }
+    let text = std::fs::read_to_string(file).map_err(|fault| fault.kind().to_string())?;
+    Ok((text, metadata.modified().map_or_else(|_| Utc::now(), DateTime::from)))
+}
+
+/// `REDKEEP_SERVER__LISTEN` as `server.listen`; `None` for variables with no section, which are for other purposes.
+fn variable_key(name: &str) -> Option<String> {
+    let key = name.strip_prefix(PREFIX)?;
+    key.contains("__").then(|| key.to_ascii_lowercase().replace("__", "."))
+}
+
+/// Checks a text of TOML with overrides by key.
+fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<PathBuf>, modified: DateTime<Utc>) -> Result<Config, Error> {
+    let mut table: toml::Table = text.parse().map_err(|fault: toml::de::Error| one(format!("not valid TOML: {}", fault.to_string().trim_end())))?;
+    let faults = Faults::default();
+    for (key, value) in overrides {
+        section::set(&mut table, key, value, &faults);
+    }
+    let mut root = Section::new("", table, &faults);
+
+    let mut server = root.section("server");
+    let listen = server.address("listen", "127.0.0.1:7379");
+    let admin_listen = server.address("admin_listen", "127.0.0.1:7380");
+    for (key, address) in [("listen", listen), ("admin_listen", admin_listen)] {
+        if !address.ip().is_loopback() {
+            server.fault(
+                key,
+                "must be a loopback address such as 127.0.0.1: whoever reaches the port can read all data, and there are no tokens or roles to keep others out",
+            );
+        }
+    }
+    // Read so that files written for clients of endpoint discovery are not refused; nothing hands it out.
+    let _ = server.text("advertise", "localhost:7379");
+    server.end();
+
+    let mut store = root.section("store");
+    let url = store.text("url", "sled:data/store");
+    let store_path = match url.strip_prefix("sled:") {
+        Some(path) if !path.is_empty() => base.join(path),
+        _ => {
+            store.fault("url", "must be `sled:` and a folder");
+            PathBuf::new()
+        }
+    };
+    store.end();
+
+    let mut artifacts = root.section("artifacts");
+    let url = artifacts.text("url", "file:data/artifacts");
+    let root_path = match url.strip_prefix("file:") {
+        Some(path) if !path.is_empty() => base.join(path.strip_prefix("//").unwrap_or(path)),
+        _ => {
+            artifacts.fault("url", "must be `file:` and a folder");
+            PathBuf::new()
+        }
+    };
+    let compression = artifacts.parsed("compression", "zstd:1");
+    artifacts.end();
+
+    let mut auth = root.section("auth");
+    if auth.text("mode", "none") != "none" {
+        auth.fault("mode", "must be \"none\"; the service listens on loopback only");
+    }
+    auth.end();
+
+    let mut section = root.section("executor");
+    let defaults = executor::Options::default();
+    let executor = executor::Options {
+        workers: section.integer("workers", defaults.workers as u64, 1..=256) as usize,
+        drain: section.duration("drain", defaults.drain, Duration::ZERO..=Duration::from_secs(3600)),
+        refork_delay: section.duration("refork_delay", defaults.refork_delay, Duration::ZERO..=Duration::from_secs(24 * 3600)),
+        deadline: section.duration("deadline", defaults.deadline, Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600)),
+        zones: Zones::new(section.texts("zones")),
+        delete_grace: section.duration("delete_grace", defaults.delete_grace, Duration::ZERO..=Duration::from_secs(365 * 24 * 3600)),
+        retention: section.duration("retention", defaults.retention, Duration::from_secs(24 * 3600)..=Duration::from_secs(3650 * 24 * 3600)),
+    };
+    section.end();
+
+    let clusters = clusters::read(root.sections("clusters"), base, modified);
+    root.end();
+
+    let faults = faults.take();
+    if faults.is_empty() {
+        let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
+        Ok(Config { listen, admin_listen, store: store_path, artifacts, executor, clusters, file })
+    } else {
+        Err(Error { faults })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::PasswordSource;
+
+    fn read(text: &str) -> Result<Config, Vec<String>> {
+        read_with(text, &[])
+    }
+
+    fn read_with(text: &str, overrides: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let overrides: Vec<_> = overrides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        parse(text, Path::new("/etc/redkeep"), &overrides, None, Utc::now()).map_err(|error| error.faults)
+    }
+
+    #[test]
+    fn nothing_at_all_is_a_configuration() {
+        let config = read("").unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:7379");
+        assert_eq!(config.store, Path::new("/etc/redkeep/data/store"));
+        assert_eq!(config.artifacts.root, Path::new("/etc/redkeep/data/artifacts"));
+        assert_eq!(config.artifacts.compression, artifacts::Compression::Zstd(1));
+        assert!(config.clusters.is_empty());
+    }
+
+    #[test]
+    fn the_example_is_read() {
+        let config = read(
+            r#"
+            [server]
+            listen = "127.0.0.1:1"
+            [artifacts]
+            url = "file:/srv/backups"
+            compression = "none"
+            [executor]
+            workers = 4
+            refork_delay = "0s"
+            zones = ["a"]
+            [[clusters]]
+            id = "demo"
+            nodes = ["127.0.0.1:6379", { address = "10.0.0.1:6379", memory_limit = "2GiB", failure_domain = "rack1" }]
+            username = "backup"
+            password_file = "secrets/demo"
+            discovery_allow = ["10.0.0.0/8"]
+            labels = { team = "shop" }
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.artifacts.root, Path::new("/srv/backups"));
+        assert_eq!(config.executor.refork_delay, Duration::ZERO);
+        let cluster = &config.clusters[0];
+        assert_eq!((cluster.id.as_str(), cluster.folder_id.as_str(), cluster.name.as_str()), ("demo", "default", "demo"));
+        assert_eq!(cluster.nodes[1].memory_limit, Some(2 << 30));
+        assert_eq!(cluster.password, PasswordSource::File("/etc/redkeep/secrets/demo".into()));
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_with_its_key() {
+        let faults = read(
+            r#"
+            [server]
+            listen = "0.0.0.0:7379"
+            colour = "red"
+            [executor]
+            workers = 0
+            drain = "soon"
+            [[clusters]]
+            id = "Demo"
+            nodes = []
+            [[clusters]]
+            id = "ok"
+            nodes = ["nonsense"]
+            password = "hunter2"
+            [tls]
+            "#,
+        )
+        .unwrap_err();
+        let told = |part: &str| faults.iter().any(|fault| fault.starts_with(part));
+        for part in [
+            "server.listen: ",
+            "server.colour: ",
+            "executor.workers: ",
+            "executor.drain: ",
+            "clusters[0].id: ",
+            "clusters[0].nodes: ",
+            "clusters[1].nodes[0]: ",
+            "clusters[1].password: ",
+            "tls: ",
+        ] {
+            assert!(told(part), "{part} in {faults:#?}");
+        }
+        assert_eq!(faults.len(), 9, "{faults:#?}");
+        assert!(!faults.iter().any(|fault| fault.contains("hunter2")));
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_over_the_file() {
+        let text = "[server]\nlisten = \"127.0.0.1:1\"\n";
+        let config = read_with(text, &[("server.listen", "127.0.0.1:2"), ("executor.workers", "3"), ("server.listen", "127.0.0.1:3")]).unwrap();
+        assert_eq!((config.listen.port(), config.executor.workers), (3, 3));
+        assert_eq!(read_with(text, &[("server.nonsense", "1")]).unwrap_err().len(), 1);
+        assert_eq!(variable_key("REDKEEP_SERVER__LISTEN").as_deref(), Some("server.listen"));
+        assert_eq!(variable_key("REDKEEP_ENDPOINT"), None);
+    }
+
+    #[test]
+    fn two_clusters_of_one_id_are_refused() {
+        let faults = read("[[clusters]]\nid = \"a\"\nnodes = [\"h:1\"]\n[[clusters]]\nid = \"a\"\nnodes = [\"h:2\"]\n").unwrap_err();
+        assert_eq!(faults, ["clusters[1].id: another cluster has it already"]);
+    }
+}

@@ -1,0 +1,177 @@
+//! The `[[clusters]]` of the configuration.
+
+use super::section::Section;
+use crate::cluster::ClusterId;
+use crate::fleet::{Definition, Node, PasswordSource};
+use crate::redis::topology::HOSTS;
+use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+use std::path::Path;
+use toml::Value;
+
+/// Longest name, in characters.
+const NAME_CHARS: usize = 63;
+/// Longest description, in characters.
+const DESCRIPTION_CHARS: usize = 256;
+/// Most labels.
+const LABELS: usize = 64;
+
+/// Reads all clusters; faults are noted in the sections.
+pub(super) fn read(sections: Vec<Section<'_>>, base: &Path, modified: DateTime<Utc>) -> Vec<Definition> {
+    let mut ids = BTreeSet::new();
+    let mut definitions = Vec::new();
+    for mut section in sections {
+        if let Some(definition) = cluster(&mut section, base, modified, &mut ids) {
+            definitions.push(definition);
+        }
+        section.end();
+    }
+    definitions
+}
+
+fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids: &mut BTreeSet<ClusterId>) -> Option<Definition> {
+    let id = match section.optional_text("id").map(|id| id.parse::<ClusterId>()) {
+        Some(Ok(id)) => Some(id),
+        Some(Err(fault)) => {
+            section.fault("id", &fault.to_string());
+            None
+        }
+        None => {
+            section.fault("id", "must be given");
+            None
+        }
+    };
+    if let Some(id) = &id
+        && !ids.insert(id.clone())
+    {
+        section.fault("id", "another cluster has it already");
+    }
+    let folder_id = section.parsed("folder_id", "default");
+    let name = section.optional_text("name").filter(|name| !name.is_empty());
+    if let Some(name) = &name
+        && (name.chars().count() > NAME_CHARS || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')))
+    {
+        section.fault("name", "must have at most 63 characters: letters, digits, `_` and `-`");
+    }
+    let description = section.text("description", "");
+    if description.chars().count() > DESCRIPTION_CHARS {
+        section.fault("description", "must have at most 256 characters");
+    }
+    let nodes = nodes(section);
+    let password = match (section.optional_text("password_file"), section.optional_text("password_env")) {
+        (Some(_), Some(_)) => {
+            section.fault("password_env", "cannot stand beside password_file");
+            PasswordSource::Absent
+        }
+        (Some(file), None) => PasswordSource::File(base.join(file)),
+        (None, Some(variable)) => PasswordSource::Environment(variable),
+        (None, None) => PasswordSource::Absent,
+    };
+    if section.value("password").is_some() {
+        section
+            .fault("password", "a password does not stand in this file; put it into a file of its own and name that with password_file, or use password_env");
+    }
+    let username = section.optional_text("username");
+    if username.is_some() && password == PasswordSource::Absent {
+        section.fault("username", "needs password_file or password_env");
+    }
+    let mut discovery_allow = Vec::new();
+    for (index, network) in section.texts("discovery_allow").iter().enumerate() {
+        match network.parse() {
+            Ok(network) => discovery_allow.push(network),
+            Err(_) => section.fault(&format!("discovery_allow[{index}]"), "must be a network such as 10.1.0.0/16"),
+        }
+    }
+    let mut labels = section.section("labels");
+    let labels = labels_of(&mut labels);
+    let zone = section.optional_text("zone");
+    let allow_primary = section.flag("allow_primary");
+    let allow_output_buffer_risk = section.flag("allow_output_buffer_risk");
+    let id = id?;
+    Some(Definition {
+        name: name.unwrap_or_else(|| id.to_string()),
+        id,
+        folder_id,
+        description,
+        labels,
+        zone,
+        created_at: modified,
+        nodes,
+        username,
+        password,
+        allow_primary,
+        allow_output_buffer_risk,
+        discovery_allow,
+    })
+}
+
+fn labels_of(section: &mut Section<'_>) -> std::collections::BTreeMap<String, String> {
+    let mut labels = std::collections::BTreeMap::new();
+    for key in section.keys() {
+        if let Some(value) = section.optional_text(&key) {
+            labels.insert(key, value);
+        }
+    }
+    if labels.len() > LABELS {
+        section.fault("*", "must be at most 64 labels");
+    }
+    labels
+}
+
+fn nodes(section: &mut Section<'_>) -> Vec<Node> {
+    let values = section.list("nodes");
+    if values.is_empty() || values.len() > HOSTS {
+        section.fault("nodes", &format!("must list 1 to {HOSTS} servers"));
+    }
+    let mut nodes = Vec::new();
+    for (index, value) in values.into_iter().enumerate() {
+        let key = format!("nodes[{index}]");
+        let (address, mut rest) = match value {
+            Value::String(address) => (Some(address), None),
+            Value::Table(table) => {
+                let mut node = section.inner(&key, table);
+                (node.optional_text("address"), Some(node))
+            }
+            _ => (None, None),
+        };
+        let memory_limit = rest.as_mut().and_then(|node| {
+            let limit = node.value("memory_limit")?;
+            let bytes = match &limit {
+                Value::Integer(bytes) => u64::try_from(*bytes).ok(),
+                Value::String(text) => size(text),
+                _ => None,
+            };
+            if bytes.is_none() {
+                node.fault("memory_limit", "must be a number of bytes, or a size such as \"2GiB\"");
+            }
+            bytes
+        });
+        let failure_domain = rest.as_mut().and_then(|node| node.optional_text("failure_domain"));
+        if let Some(node) = rest {
+            node.end();
+        }
+        match address.as_deref().unwrap_or_default().parse() {
+            Ok(address) => nodes.push(Node { address, memory_limit, failure_domain }),
+            Err(fault) => section.fault(&key, &crate::redis::BadAddress::to_string(&fault)),
+        }
+    }
+    nodes
+}
+
+/// Reads `512MiB`, `2GB` and the like, in bytes.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit.trim() {
+        "B" => 1,
+        "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}

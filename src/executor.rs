@@ -1,0 +1,408 @@
+//! Work on operations: accept, claim, keep the lease, repeat, cancel, hand back, clean up.
+//!
+//! Work may run more than once; its end is recorded once. Every write of an attempt goes through the store with the
+//! attempt's epoch, and a late worker's write is dropped and counted.
+//!
+//! ```text
+//! submit -> store.create -> wake -> store.claim -> attempt (heartbeat beside the work) -> store.complete
+//! ```
+
+mod attempt;
+mod backup;
+mod collect;
+mod fault;
+mod record;
+
+use crate::artifacts::Storage;
+use crate::backup::{Backup, BackupId, Labels, Name, Origin, State as BackupState};
+use crate::cluster::{ClusterId, FolderId, Timestamp};
+use crate::fleet::{Definition, Fleet};
+use crate::operation::{Door, Epoch, Operation, OperationId, Policy, Progress, Spec, State, Tally};
+use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
+use attempt::Running;
+use chrono::{TimeDelta, Utc};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Longest time that a call may wait for an operation.
+pub const WAIT_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often what was slept through is looked up all the same: wake-ups are hints.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How often an attempt's lease is renewed.
+const RENEW: Duration = Duration::from_secs(5);
+
+/// Length of a lease.
+const LEASE: Duration = Duration::from_secs(15);
+
+/// How the executor works.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Operations at once.
+    pub workers: usize,
+    /// How long running work may go on at a graceful stop.
+    pub drain: Duration,
+    /// Least wait after a failed attempt that reached the fork.
+    pub refork_delay: Duration,
+    /// How long after its creation an operation's attempts may start.
+    pub deadline: Duration,
+    /// Zones served.
+    pub zones: Zones,
+    /// How long a deleted backup's files stay.
+    pub delete_grace: Duration,
+    /// How long ended operations are kept.
+    pub retention: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            workers: 16,
+            drain: Duration::from_secs(30),
+            refork_delay: Duration::from_secs(600),
+            deadline: Duration::from_secs(3600),
+            zones: Zones::default(),
+            delete_grace: Duration::from_secs(24 * 3600),
+            retention: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+}
+
+/// Who asks, and by which key the call can be repeated.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The subject.
+    pub subject: String,
+    /// The key with the digest of the request.
+    pub key: Option<(String, [u8; 32])>,
+}
+
+/// The backup to be made.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Its name.
+    pub name: Name,
+    /// Its labels.
+    pub labels: Labels,
+    /// When it may be removed by itself.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What went wrong so far, for metrics and logs.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Writes of late workers that were dropped.
+    pub fenced: AtomicU64,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    fleet: Arc<Fleet>,
+    storage: Storage,
+    options: Options,
+    /// Work may be due.
+    work: Notify,
+    /// Files may be due to go.
+    rubbish: Notify,
+    waiters: Mutex<HashMap<OperationId, Weak<Notify>>>,
+    running: Mutex<HashMap<OperationId, Arc<Running>>>,
+    /// One permit a machine: one snapshot at once.
+    machines: Mutex<HashMap<String, Arc<Semaphore>>>,
+    counters: Counters,
+}
+
+/// The way to the executor. Cheap to clone.
+#[derive(Clone)]
+pub struct Executor(Arc<Inner>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Executor {
+    /// Makes an executor; nothing is worked on before [`Executor::run`].
+    pub fn new(store: Arc<dyn Store>, fleet: Arc<Fleet>, storage: Storage, options: Options) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            fleet,
+            storage,
+            options,
+            work: Notify::new(),
+            rubbish: Notify::new(),
+            waiters: Mutex::default(),
+            running: Mutex::default(),
+            machines: Mutex::default(),
+            counters: Counters::default(),
+        }))
+    }
+
+    /// The store behind it, for reads.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    /// The clusters behind it, for reads.
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.0.fleet
+    }
+
+    /// What went wrong so far.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// Accepts a backup of a cluster. Durable on return; the work begins after it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::create`].
+    pub async fn create_backup(&self, cluster: &Definition, door: Door, draft: Draft, caller: Caller) -> Result<Operation, Error> {
+        let backup_id = BackupId::new();
+        let mut operation = self.operation(cluster.folder_id.clone(), cluster.id.clone(), backup_id, door, Spec::CreateBackup, &caller);
+        operation.zone = cluster.zone.clone();
+        let row = Backup {
+            id: backup_id,
+            folder_id: cluster.folder_id.clone(),
+            cluster_id: cluster.id.clone(),
+            name: draft.name,
+            labels: draft.labels,
+            state: BackupState::Creating,
+            origin: Origin::Manual,
+            created_at: operation.created_at,
+            started_at: None,
+            completed_at: None,
+            expires_at: draft.expires_at,
+            holds: Vec::new(),
+            operation_id: operation.id.to_string(),
+            busy: Some(operation.id.to_string()),
+            facts_revision: 0,
+            epoch: None,
+            level: None,
+            consistency: None,
+            skew_millis: 0,
+            size_bytes: 0,
+            stored_bytes: 0,
+            compression: self.0.storage.compression().to_string(),
+            shards: Vec::new(),
+        };
+        self.submit(operation, Some(row), caller).await
+    }
+
+    /// Accepts work on a backup. Durable on return; the work begins after it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::create`].
+    pub async fn change_backup(&self, id: BackupId, door: Door, spec: Spec, caller: Caller) -> Result<Operation, Error> {
+        let (folder, cluster) = match self.0.store.backup(id).await {
+            Ok(backup) => (backup.folder_id, backup.cluster_id),
+            // A repeated call must find its operation even when the backup is gone, and only the store knows the keys. The
+            // names below are never kept: without a known key the store answers that there is no such backup.
+            Err(Error::NoBackup) if caller.key.is_some() => match ("gone".parse::<FolderId>(), "gone".parse::<ClusterId>()) {
+                (Ok(folder), Ok(cluster)) => (folder, cluster),
+                _ => return Err(Error::NoBackup),
+            },
+            Err(fault) => return Err(fault),
+        };
+        let mut operation = self.operation(folder, cluster, id, door, spec, &caller);
+        operation.zone = self.0.fleet.get(&operation.cluster_id).and_then(|cluster| cluster.zone.clone());
+        self.submit(operation, None, caller).await
+    }
+
+    fn operation(&self, folder_id: FolderId, cluster_id: ClusterId, backup_id: BackupId, door: Door, spec: Spec, caller: &Caller) -> Operation {
+        let now = Utc::now();
+        let deadline = TimeDelta::from_std(self.0.options.deadline).unwrap_or(TimeDelta::days(1));
+        let description = match &spec {
+            Spec::CreateBackup => "Create a backup",
+            Spec::UpdateBackup(_) => "Update a backup",
+            Spec::DeleteBackup => "Delete a backup",
+        };
+        Operation {
+            id: OperationId::new(),
+            folder_id,
+            cluster_id,
+            backup_id,
+            door,
+            spec,
+            description: description.to_owned(),
+            created_at: now,
+            created_by: caller.subject.clone(),
+            modified_at: now,
+            revision: 1,
+            zone: None,
+            policy: Policy { deadline_at: now + deadline, refork_delay_millis: u64::try_from(self.0.options.refork_delay.as_millis()).unwrap_or(u64::MAX) },
+            epoch: Epoch(0),
+            state: State::Queued { not_before: now },
+            tally: Tally::default(),
+            last_failure: None,
+            progress: Progress::default(),
+            publication: None,
+        }
+    }
+
+    async fn submit(&self, operation: Operation, draft: Option<Backup>, caller: Caller) -> Result<Operation, Error> {
+        let idempotency = caller.key.map(|(key, digest)| Idempotency { caller: caller.subject, key, digest });
+        match self.0.store.create(Create { operation, draft, idempotency }, self.0.options.delete_grace).await? {
+            Created::New(operation) => {
+                tracing::info!(operation.id = %operation.id, cluster.id = %operation.cluster_id, backup.id = %operation.backup_id, "{}: accepted", operation.description);
+                self.0.work.notify_one();
+                Ok(operation)
+            }
+            Created::Existing(operation) => Ok(operation),
+        }
+    }
+
+    /// The operation, with the finer progress of an attempt that runs in this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`].
+    pub async fn get(&self, id: OperationId) -> Result<Operation, Error> {
+        let mut operation = self.0.store.get(id).await?;
+        self.refine(&mut operation);
+        Ok(operation)
+    }
+
+    /// Puts the progress of an attempt that runs in this process into its record.
+    pub fn refine(&self, operation: &mut Operation) {
+        if let Some(running) = lock(&self.0.running).get(&operation.id)
+            && running.epoch() == operation.epoch
+            && !operation.state.is_terminal()
+        {
+            operation.progress = running.progress();
+        }
+    }
+
+    /// Asks an operation to stop, and tells its state.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::cancel`].
+    pub async fn cancel(&self, id: OperationId) -> Result<Operation, Error> {
+        let operation = self.0.store.cancel(id).await?;
+        if let State::Cancelling { .. } = operation.state
+            && let Some(running) = lock(&self.0.running).get(&id)
+        {
+            running.cancel();
+        }
+        self.0.changed(id);
+        if operation.state.is_terminal() {
+            self.0.rubbish.notify_one();
+        }
+        Ok(operation)
+    }
+
+    /// Waits until the operation has ended or, for a `revision` other than zero, changed since; or until `limit` is over,
+    /// at most [`WAIT_LIMIT`]. Answers with the latest state in every case.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`].
+    pub async fn wait(&self, id: OperationId, revision: u64, limit: Duration) -> Result<Operation, Error> {
+        let until = Instant::now() + limit.min(WAIT_LIMIT);
+        let changed = self.0.waiter(id);
+        loop {
+            // Registered before the look, so that a change after it wakes us.
+            let notified = changed.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            let operation = self.get(id).await?;
+            let seen = revision != 0 && operation.revision > revision;
+            if operation.state.is_terminal() || seen || Instant::now() >= until {
+                return Ok(operation);
+            }
+            let _ = tokio::time::timeout_at(until.min(Instant::now() + POLL), notified).await;
+        }
+    }
+
+    /// Works until `stop` is cancelled; then claims nothing more, lets running work go on for the time of
+    /// [`Options::drain`], and hands back what is left.
+    pub async fn run(&self, stop: CancellationToken) {
+        let inner = &self.0;
+        let collector = tokio::spawn(collect::run(Arc::clone(inner), stop.clone()));
+        let mut attempts = JoinSet::new();
+        while !stop.is_cancelled() {
+            while attempts.try_join_next().is_some() {}
+            if attempts.len() < inner.options.workers {
+                match inner.store.claim(&inner.options.zones, LEASE).await {
+                    Ok((claim, ended)) => {
+                        for id in &ended {
+                            inner.changed(*id);
+                        }
+                        if !ended.is_empty() {
+                            inner.rubbish.notify_one();
+                        }
+                        if let Some(claim) = claim {
+                            inner.changed(claim.operation.id);
+                            attempts.spawn(attempt::run(Arc::clone(inner), claim.operation));
+                            continue;
+                        }
+                    }
+                    Err(fault) => tracing::error!(error = %fault, "no operation could be claimed"),
+                }
+            }
+            let due = inner.until_due().await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = inner.work.notified() => {}
+                _ = attempts.join_next(), if attempts.len() >= inner.options.workers => {}
+                () = tokio::time::sleep(due) => {}
+            }
+        }
+        let drained = async { while attempts.join_next().await.is_some() {} };
+        if tokio::time::timeout(inner.options.drain, drained).await.is_err() {
+            tracing::info!(attempts = attempts.len(), "the time to drain is over; running work is handed back");
+            for running in lock(&inner.running).values() {
+                running.hand_back();
+            }
+            while attempts.join_next().await.is_some() {}
+        }
+        let _ = collector.await;
+    }
+}
+
+impl Inner {
+    /// How long until something may be due, at most [`POLL`].
+    async fn until_due(&self) -> Duration {
+        match self.store.next_due(&self.options.zones).await {
+            Ok(Some(due)) => (due - Utc::now()).to_std().unwrap_or(Duration::from_millis(10)).clamp(Duration::from_millis(1), POLL),
+            Ok(None) | Err(_) => POLL,
+        }
+    }
+
+    /// Tells those who wait for the operation that it may have changed.
+    fn changed(&self, id: OperationId) {
+        if let Some(notify) = lock(&self.waiters).get(&id).and_then(Weak::upgrade) {
+            notify.notify_waiters();
+        }
+    }
+
+    fn waiter(&self, id: OperationId) -> Arc<Notify> {
+        let mut waiters = lock(&self.waiters);
+        if let Some(notify) = waiters.get(&id).and_then(Weak::upgrade) {
+            return notify;
+        }
+        waiters.retain(|_, notify| notify.strong_count() > 0);
+        let notify = Arc::new(Notify::new());
+        waiters.insert(id, Arc::downgrade(&notify));
+        notify
+    }
+
+    /// The permit of a machine; who holds it takes a snapshot there.
+    fn machine(&self, name: String) -> Arc<Semaphore> {
+        let mut machines = lock(&self.machines);
+        machines.retain(|_, permit| Arc::strong_count(permit) > 1);
+        Arc::clone(machines.entry(name).or_insert_with(|| Arc::new(Semaphore::new(1))))
+    }
+
+    fn count_fenced(&self) {
+        self.counters.fenced.fetch_add(1, Ordering::Relaxed);
+    }
+}

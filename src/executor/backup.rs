@@ -1,0 +1,278 @@
+//! Taking a backup, told top to bottom: PREFLIGHT, SNAPSHOT, SEAL, PUBLISH.
+
+use super::attempt::{Context, End};
+use super::fault;
+use crate::artifacts::manifest::{FORMAT_VERSION, MANIFEST, MARKER, Manifest, Marker, ShardManifest};
+use crate::artifacts::{self, Folder};
+use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Shard, State};
+use crate::cluster::ONLY_SHARD;
+use crate::failure::{Failure, Reason};
+use crate::fleet::Definition;
+use crate::operation::{Door, Fault, Outcome, Policy, Publication, Response, ShardProgress, Step};
+use crate::rdb;
+use crate::redis::Target;
+use crate::redis::facts::Facts;
+use crate::redis::topology;
+use crate::snapshot::{self, Meter};
+use crate::store::{Completion, MANIFEST_BYTES};
+use crate::telemetry::crash_point;
+use aws_lc_rs::digest;
+use chrono::Utc;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Room that storage must have before a source is forked for it, in bytes.
+const ROOM_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A dump is hardly ever smaller than this part of the memory that it describes, so less room is too little.
+const ROOM_PART: u64 = 20;
+
+/// Most databases that a manifest describes one by one.
+const MANIFEST_DATABASES: usize = 1024;
+
+pub(super) async fn run(context: &Context) -> End {
+    match attempt(context).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+async fn attempt(context: &Context) -> Result<End, End> {
+    let folder = Folder::of_backup(&context.operation.folder_id, &context.operation.cluster_id, context.operation.backup_id);
+    if context.operation.step() == Some(Step::Publish) {
+        return publish(context, &folder).await;
+    }
+    let attempt = folder.attempt(context.epoch().0);
+
+    let cluster = context
+        .inner
+        .fleet
+        .get(&context.operation.cluster_id)
+        .ok_or_else(|| End::Failed(Failure::new(Reason::Gone, format!("cluster {} is not known any more", context.operation.cluster_id))))?;
+    let (target, facts, _permit) = preflight(context, &cluster, &attempt).await?;
+
+    context.step(Step::Snapshot, None).await?;
+    crash_point("snapshot");
+    let meter = Arc::new(Meter::default());
+    let shard = ShardProgress { shard_name: ONLY_SHARD.to_owned(), host_name: target.name.clone(), keys_expected: facts.keys, ..ShardProgress::default() };
+    context.track(shard, Arc::clone(&meter));
+    context.wait_for("");
+    let request = snapshot::Request { shard_name: ONLY_SHARD.to_owned(), source: target.clone(), facts, folder: attempt.clone() };
+    let taken = snapshot::take(&request, &context.inner.storage, &meter, &context.stop).await;
+    let mut shard = taken.map_err(|error| fault::snapshot(&context.operation, &target.name, error))?;
+
+    context.step(Step::Seal, None).await?;
+    crash_point("seal");
+    seal(context, &attempt, &shard).await?;
+    ask_impact(&target, &mut shard).await;
+
+    let manifest = manifest(context, vec![shard]).await?;
+    let bytes = encode(manifest)?;
+    let publication = Publication { epoch: context.epoch(), since: Utc::now(), manifest_sha256: hex_sha256(&bytes) };
+    crash_point("publish.before");
+    context.step(Step::Publish, Some((publication, bytes))).await?;
+    crash_point("publish.decided");
+    publish(context, &folder).await
+}
+
+/// Finds a source that may be used, and proves that storage can be written, before anything is forked.
+async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) -> Result<(Target, Facts, OwnedSemaphorePermit), End> {
+    context.wait_for("the servers to answer");
+    let check = context.inner.fleet.check(cluster).await.map_err(|error| End::Failed(Failure::new(Reason::SourceCredentials, error.to_string())))?;
+    if let Some(objection) = &check.objection {
+        return Err(fault::source(&context.operation, objection));
+    }
+    let Some((target, mut facts)) = check.choice.source else {
+        return Err(fault::no_source(&context.operation, &cluster.id, &check.choice.barred));
+    };
+
+    if let Some(free) = context.inner.storage.free_bytes()
+        && free < ROOM_BYTES + facts.used_memory_bytes / ROOM_PART
+    {
+        tracing::warn!(operation.id = %context.id(), free_bytes = free, "the artifact storage has too little room");
+        return Err(fault::storage(&context.operation, &artifacts::Error::Full));
+    }
+    let marker = Marker {
+        format_version: FORMAT_VERSION,
+        backup_id: context.operation.backup_id.to_string(),
+        operation_id: context.id().to_string(),
+        epoch: context.epoch().0,
+        started_at: Utc::now(),
+    };
+    let bytes = serde_json::to_vec_pretty(&marker).map_err(|_| internal("the marker cannot be written as JSON"))?;
+    context.inner.storage.create(attempt, MARKER, bytes).await.map_err(|error| fault::storage(&context.operation, &error))?;
+    crash_point("preflight");
+
+    let machine = context.inner.machine(cluster.failure_domain(&target.address));
+    let permit = match Arc::clone(&machine).try_acquire_owned() {
+        Ok(permit) => permit,
+        Err(_) => {
+            context.wait_for("another snapshot on the same machine to end");
+            let permit = machine.acquire_owned().await.map_err(|_| internal("the queue of the machine is closed"))?;
+            // The wait may have been long: what the source says of itself is asked again.
+            facts = topology::ask(&target, crate::fleet::PREFLIGHT_TIMEOUT).await.map_err(|error| fault::source(&context.operation, &error))?;
+            permit
+        }
+    };
+    Ok((target, facts, permit))
+}
+
+/// Holds what storage has against what was sent.
+async fn seal(context: &Context, attempt: &Folder, shard: &ShardManifest) -> Result<(), End> {
+    for segment in &shard.segments {
+        let length = context.inner.storage.length(attempt, &segment.file).await.map_err(|error| fault::storage(&context.operation, &error))?;
+        if length != segment.stored_bytes {
+            let message = format!("{} has {length} bytes in storage and {} were sent", segment.file, segment.stored_bytes);
+            return Err(End::Retry { fault: Fault::Storage, failure: Failure::new(Reason::StorageCorrupt, message), wait: fault::backoff(&context.operation) });
+        }
+    }
+    Ok(())
+}
+
+/// Asks the source what the snapshot cost it. Best effort: a source that does not answer leaves the figures out.
+async fn ask_impact(target: &Target, shard: &mut ShardManifest) {
+    if let Ok(facts) = topology::ask(target, crate::fleet::PROBE_TIMEOUT).await {
+        shard.fork_micros = facts.fork_micros;
+        shard.copy_on_write_bytes = facts.copy_on_write_bytes;
+    }
+}
+
+async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<Manifest, End> {
+    let draft = context.inner.store.backup(context.operation.backup_id).await?;
+    for shard in &mut shards {
+        shard.walk.databases.truncate(MANIFEST_DATABASES);
+    }
+    shards.sort_by(|a, b| a.name.cmp(&b.name));
+    let instants = || shards.iter().map(|shard| shard.snapshot_at);
+    let skew = instants().max().zip(instants().min()).map_or(0, |(last, first)| (last - first).num_milliseconds());
+    Ok(Manifest {
+        format_version: FORMAT_VERSION,
+        written_by: format!("redkeep {}", env!("CARGO_PKG_VERSION")),
+        backup_id: draft.id.to_string(),
+        operation_id: context.id().to_string(),
+        epoch: context.epoch().0,
+        folder_id: draft.folder_id,
+        cluster_id: draft.cluster_id,
+        name: draft.name,
+        labels: draft.labels,
+        created_at: draft.created_at,
+        expires_at: draft.expires_at,
+        compression: draft.compression,
+        consistency: if shards.len() == 1 { Consistency::PointInTime } else { Consistency::PerShard },
+        skew_millis: u64::try_from(skew).unwrap_or(0),
+        shards,
+    })
+}
+
+fn encode(manifest: Manifest) -> Result<Vec<u8>, End> {
+    let bytes = serde_json::to_vec_pretty(&manifest).map_err(|_| internal("the manifest cannot be written as JSON"))?;
+    if bytes.len() > MANIFEST_BYTES {
+        return Err(internal(&format!("the manifest has {} bytes, more than {MANIFEST_BYTES}", bytes.len())));
+    }
+    Ok(bytes)
+}
+
+/// Puts the recorded bytes and completes. From here on nobody cancels or takes another snapshot.
+async fn publish(context: &Context, folder: &Folder) -> Result<End, End> {
+    let operation = context.inner.store.get(context.id()).await?;
+    let Some(publication) = operation.publication else {
+        return Err(internal("there is no decision to publish"));
+    };
+    let attempt = folder.attempt(publication.epoch.0);
+    if (Utc::now() - publication.since).num_seconds() > Policy::PUBLISH_SECS {
+        context.inner.storage.remove(&attempt, MANIFEST).await.map_err(|error| fault::storage(&context.operation, &error))?;
+        let why = operation.last_failure.map(|failure| format!("; the last try failed: {failure}")).unwrap_or_default();
+        let message = format!("the manifest could not be stored for {} h{why}", Policy::PUBLISH_SECS / 3600);
+        return Ok(End::Failed(Failure::new(Reason::StorageUnavailable, message)));
+    }
+    let bytes = context.inner.store.manifest(context.id()).await?.ok_or_else(|| internal("the recorded manifest is missing"))?;
+    if hex_sha256(&bytes) != publication.manifest_sha256 {
+        return Err(internal("the recorded manifest is damaged"));
+    }
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| internal("the recorded manifest cannot be read"))?;
+    context.inner.storage.create(&attempt, MANIFEST, bytes).await.map_err(|error| fault::storage(&context.operation, &error))?;
+    crash_point("publish.stored");
+
+    let draft = context.inner.store.backup(context.operation.backup_id).await?;
+    let row = row(draft, &manifest);
+    let response = match context.operation.door {
+        Door::Redkeep => Response::Backup(Box::new(row.clone())),
+        Door::Managed => match context.inner.fleet.view(&context.operation.cluster_id).await {
+            Some(view) => Response::Cluster(Box::new(view)),
+            None => Response::Backup(Box::new(row.clone())),
+        },
+    };
+    Ok(End::Done(Box::new(Completion { outcome: Outcome::Succeeded(response), backup: Some(row) })))
+}
+
+/// The row of a published backup: the draft with what the manifest says.
+fn row(draft: Backup, manifest: &Manifest) -> Backup {
+    let shards: Vec<Shard> = manifest.shards.iter().map(shard).collect();
+    Backup {
+        state: State::Available,
+        started_at: shards.iter().map(|shard| shard.snapshot_started_at).min(),
+        completed_at: Some(Utc::now()),
+        busy: None,
+        epoch: Some(manifest.epoch),
+        level: shards.iter().map(|shard| shard.level).min(),
+        consistency: Some(manifest.consistency),
+        skew_millis: manifest.skew_millis,
+        size_bytes: shards.iter().map(|shard| shard.size_bytes).sum(),
+        stored_bytes: shards.iter().map(|shard| shard.stored_bytes).sum(),
+        shards,
+        ..draft
+    }
+}
+
+fn shard(manifest: &ShardManifest) -> Shard {
+    let walk = &manifest.walk;
+    let mut types = std::collections::BTreeMap::new();
+    for (kind, count) in walk.databases.iter().flat_map(|database| &database.types) {
+        let word = serde_json::to_value(kind).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
+        *types.entry(word).or_default() += count.keys;
+    }
+    let databases = walk.databases.iter().take(Shard::DATABASES).map(|database| DatabaseCount {
+        index: u64::from(database.index),
+        keys: database.keys,
+        expiring: database.expiring,
+        bytes: database.bytes,
+    });
+    Shard {
+        name: manifest.name.clone(),
+        source_host: manifest.source_host.clone(),
+        source_role: manifest.source_role,
+        engine: manifest.engine.clone(),
+        engine_version: manifest.engine_version.clone(),
+        rdb_version: walk.version,
+        size_bytes: manifest.size_bytes,
+        stored_bytes: manifest.segments.iter().map(|segment| segment.stored_bytes).sum(),
+        sha256: manifest.segments.iter().map(|segment| segment.sha256.as_str()).collect::<Vec<_>>().join(","),
+        checksum: match walk.checksum {
+            rdb::Checksum::Verified => Checksum::Verified,
+            rdb::Checksum::AbsentAtSource | rdb::Checksum::NotInFormat => Checksum::Absent,
+        },
+        level: manifest.level,
+        opaque_reason: walk.opaque.as_ref().map(ToString::to_string).unwrap_or_default(),
+        keys: walk.databases.iter().map(|database| database.keys).sum(),
+        expiring: walk.databases.iter().map(|database| database.expiring).sum(),
+        databases: databases.collect(),
+        types,
+        functions: walk.functions,
+        replication_id: manifest.replication_id.clone(),
+        replication_offset: manifest.replication_offset,
+        used_memory_bytes: manifest.used_memory_bytes,
+        fork_micros: manifest.fork_micros,
+        copy_on_write_bytes: manifest.copy_on_write_bytes,
+        snapshot_started_at: manifest.snapshot_started_at,
+        snapshot_at: manifest.snapshot_at,
+        upload_started_at: manifest.upload_started_at,
+        upload_ended_at: manifest.upload_ended_at,
+    }
+}
+
+fn hex_sha256(bytes: &[u8]) -> String {
+    digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn internal(what: &str) -> End {
+    End::Failed(Failure::new(Reason::Internal, what))
+}

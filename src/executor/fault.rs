@@ -1,0 +1,97 @@
+//! What a failure means: for the operation, and for the next attempt.
+
+use super::attempt::End;
+use crate::artifacts;
+use crate::cluster::ClusterId;
+use crate::failure::{Failure, Reason};
+use crate::operation::{Fault, Operation};
+use crate::redis;
+use crate::redis::source::{Bar, Barred};
+use crate::snapshot;
+use rand::Rng;
+use std::time::Duration;
+
+/// Longest wait before another attempt.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Wait for a storage that is full: somebody has to make room.
+const FULL: Duration = Duration::from_secs(30);
+
+/// The wait before the attempt after `operation`'s latest: full jitter over a span that doubles from one second to a minute.
+pub(super) fn backoff(operation: &Operation) -> Duration {
+    let doublings = u32::try_from(operation.epoch.0.saturating_sub(1)).unwrap_or(u32::MAX).min(6);
+    let span = Duration::from_secs(1 << doublings).min(LONGEST);
+    rand::rng().random_range(Duration::from_millis(100)..=span)
+}
+
+/// What a server's failure means.
+pub(super) fn source(operation: &Operation, error: &redis::Error) -> End {
+    let reason = match error {
+        redis::Error::Unreachable { .. } | redis::Error::Protocol { .. } => Reason::SourceUnreachable,
+        redis::Error::Credentials { .. } => Reason::SourceCredentials,
+        redis::Error::Permission { .. } => Reason::SourcePermission,
+        redis::Error::NotReady { .. } => Reason::SourceNotReady,
+        redis::Error::Save { .. } => Reason::SourceSave,
+        redis::Error::Unsupported { .. } => Reason::SourceVersion,
+    };
+    let failure = Failure::new(reason, error.to_string());
+    if error.is_passing() { End::Retry { fault: Fault::Source, failure, wait: backoff(operation) } } else { End::Failed(failure) }
+}
+
+/// What a failure of storage means.
+pub(super) fn storage(operation: &Operation, error: &artifacts::Error) -> End {
+    let (reason, wait) = match error {
+        artifacts::Error::Full => (Reason::StorageFull, FULL.max(backoff(operation))),
+        artifacts::Error::Denied(_) => return End::Failed(Failure::new(Reason::StorageDenied, error.to_string())),
+        artifacts::Error::Unavailable { .. } | artifacts::Error::Stalled => (Reason::StorageUnavailable, backoff(operation)),
+        artifacts::Error::Missing(_) | artifacts::Error::Exists(_) => (Reason::StorageCorrupt, backoff(operation)),
+    };
+    if let artifacts::Error::Unavailable { source: Some(source), .. } = error {
+        tracing::warn!(operation.id = %operation.id, error = %source, "the artifact storage failed");
+    }
+    End::Retry { fault: Fault::Storage, failure: Failure::new(reason, error.to_string()), wait }
+}
+
+/// What a failed snapshot means.
+pub(super) fn snapshot(operation: &Operation, host: &str, error: snapshot::Error) -> End {
+    match error {
+        snapshot::Error::Source(error) => source(operation, &error),
+        snapshot::Error::Storage(error) => storage(operation, &error),
+        snapshot::Error::Stopped => End::Stopped,
+        snapshot::Error::Cut { .. } => {
+            let failure = Failure::new(Reason::SnapshotCut, format!("the snapshot of {host} is not whole: {error}"));
+            End::Retry { fault: Fault::Source, failure, wait: backoff(operation) }
+        }
+        snapshot::Error::Corrupt(_) => {
+            let failure = Failure::new(Reason::SnapshotCorrupt, format!("{host}: {error}"));
+            End::Retry { fault: Fault::Corrupt, failure, wait: backoff(operation) }
+        }
+        snapshot::Error::Stage(_) => {
+            let failure = Failure::new(Reason::Internal, error.to_string());
+            End::Retry { fault: Fault::Source, failure, wait: backoff(operation) }
+        }
+    }
+}
+
+/// What it means that no host may be the source.
+pub(super) fn no_source(operation: &Operation, cluster: &ClusterId, barred: &[Barred]) -> End {
+    let has = |bar| barred.iter().any(|barred| barred.bar == bar);
+    // What may pass decides over what stays: a replica that comes back ends the wait.
+    let order = [
+        (Bar::NotReady, Reason::SourceNotReady),
+        (Bar::Silent, Reason::SourceUnreachable),
+        (Bar::Credentials, Reason::SourceCredentials),
+        (Bar::Rights, Reason::SourcePermission),
+        (Bar::Memory, Reason::SourceMemory),
+        (Bar::Version, Reason::SourceVersion),
+        (Bar::Role, Reason::SourceRole),
+    ];
+    let (bar, reason) = order.into_iter().find(|(bar, _)| has(*bar)).unwrap_or((Bar::Role, Reason::SourceRole));
+    let words: Vec<String> =
+        barred.iter().map(|barred| if barred.remedy.is_empty() { barred.reason.clone() } else { format!("{} ({})", barred.reason, barred.remedy) }).collect();
+    let failure = Failure::new(reason, format!("no host of cluster {cluster} can be the source: {}", words.join("; ")));
+    match bar {
+        Bar::NotReady | Bar::Silent => End::Retry { fault: Fault::Source, failure, wait: backoff(operation) },
+        Bar::Credentials | Bar::Rights | Bar::Memory | Bar::Version | Bar::Role => End::Failed(failure),
+    }
+}

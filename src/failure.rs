@@ -1,0 +1,135 @@
+//! Why work ended without a result, as it is kept and shown.
+//!
+//! Owns the list of reasons. Knows nothing of the wire: which status code a reason becomes is decided in `api::status`.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The kind of a failure, for programs.
+///
+/// The text form (`SOURCE_UNREACHABLE` and so on) is stored and shown, so a variant is never renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Reason {
+    /// No server of the shard could be reached, or the connection was lost.
+    SourceUnreachable,
+    /// The server did not accept the credentials.
+    SourceCredentials,
+    /// The account lacks a right; the message names it.
+    SourcePermission,
+    /// The server is loading its data or has lost its own primary.
+    SourceNotReady,
+    /// No host of the shard may be used as a source; the message says why for each.
+    SourceRole,
+    /// The host has too little memory for a fork.
+    SourceMemory,
+    /// The server's version or kind cannot be backed up safely.
+    SourceVersion,
+    /// The server said that its save failed.
+    SourceSave,
+    /// The payload ended early or stopped moving.
+    SnapshotCut,
+    /// The payload does not hold together: checksum or structure.
+    SnapshotCorrupt,
+    /// The storage cannot be reached or answers with faults.
+    StorageUnavailable,
+    /// The storage is full.
+    StorageFull,
+    /// The storage refuses to be written.
+    StorageDenied,
+    /// What was stored is not what was sent.
+    StorageCorrupt,
+    /// No attempt could start before the deadline.
+    DeadlineExceeded,
+    /// The process died several times while it worked on this.
+    Poisoned,
+    /// The source was forked as often as one operation may.
+    ForkBudget,
+    /// The thing worked on went away meanwhile.
+    Gone,
+    /// A fault of ours.
+    Internal,
+}
+
+impl Reason {
+    /// The stable text of the reason.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SourceUnreachable => "SOURCE_UNREACHABLE",
+            Self::SourceCredentials => "SOURCE_CREDENTIALS",
+            Self::SourcePermission => "SOURCE_PERMISSION",
+            Self::SourceNotReady => "SOURCE_NOT_READY",
+            Self::SourceRole => "SOURCE_ROLE",
+            Self::SourceMemory => "SOURCE_MEMORY",
+            Self::SourceVersion => "SOURCE_VERSION",
+            Self::SourceSave => "SOURCE_SAVE",
+            Self::SnapshotCut => "SNAPSHOT_CUT",
+            Self::SnapshotCorrupt => "SNAPSHOT_CORRUPT",
+            Self::StorageUnavailable => "STORAGE_UNAVAILABLE",
+            Self::StorageFull => "STORAGE_FULL",
+            Self::StorageDenied => "STORAGE_DENIED",
+            Self::StorageCorrupt => "STORAGE_CORRUPT",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::Poisoned => "POISONED",
+            Self::ForkBudget => "FORK_BUDGET",
+            Self::Gone => "GONE",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why work ended without a result.
+///
+/// The message is made for the person who asks later: what happened, to what, and what to do. It holds no address with a
+/// password, no key and no path outside the configured roots. At most [`Failure::MESSAGE_CHARS`] characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The kind, for programs.
+    pub reason: Reason,
+    /// One or two sentences, for a person.
+    pub message: String,
+}
+
+impl Failure {
+    /// Longest message kept, in characters; longer ones are cut.
+    pub const MESSAGE_CHARS: usize = 2000;
+
+    /// Makes a failure; a message that is too long is cut.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if let Some((at, _)) = message.char_indices().nth(Self::MESSAGE_CHARS) {
+            message.truncate(at);
+        }
+        Self { reason, message }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        let failure = Failure::new(Reason::Internal, "é".repeat(3000));
+        assert_eq!(failure.message.chars().count(), Failure::MESSAGE_CHARS);
+    }
+
+    #[test]
+    fn stored_text_equals_shown_text() {
+        for reason in [Reason::SourceUnreachable, Reason::ForkBudget, Reason::SnapshotCut] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+    }
+}

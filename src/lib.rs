@@ -1,0 +1,20 @@
+//! wip
+pub mod api;
+pub mod artifacts;
+pub mod backup;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod demo;
+pub mod executor;
+pub mod failure;
+pub mod fleet;
+pub mod offline;
+pub mod operation;
+pub mod pb;
+pub mod rdb;
+pub mod redis;
+pub mod server;
+pub mod snapshot;
+pub mod store;
+pub mod telemetry;

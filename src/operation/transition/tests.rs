@@ -1,0 +1,245 @@
+//! Goal: each pair of state and event does what the design says. Method: tables and short stories on a bare record.
+
+use super::*;
+use crate::backup::BackupId;
+use crate::operation::{Door, OperationId, Spec, Tally};
+use chrono::{DateTime, Utc};
+
+fn at(seconds: i64) -> Timestamp {
+    DateTime::<Utc>::from_timestamp(1_000_000 + seconds, 0).unwrap()
+}
+
+fn queued() -> Operation {
+    Operation {
+        id: OperationId::new(),
+        folder_id: "default".parse().unwrap(),
+        cluster_id: "main".parse().unwrap(),
+        backup_id: BackupId::new(),
+        door: Door::Managed,
+        spec: Spec::CreateBackup,
+        description: String::new(),
+        created_at: at(0),
+        created_by: "anonymous".into(),
+        modified_at: at(0),
+        revision: 1,
+        zone: None,
+        policy: Policy { deadline_at: at(3600), refork_delay_millis: 600_000 },
+        epoch: Epoch(0),
+        state: State::Queued { not_before: at(0) },
+        tally: Tally::default(),
+        last_failure: None,
+        progress: Progress::default(),
+        publication: None,
+    }
+}
+
+fn claim(operation: &mut Operation, seconds: i64) -> Result<(), Refused> {
+    operation.apply(Event::Claim { lease_until: at(seconds + 15) }, at(seconds))
+}
+
+fn step(operation: &mut Operation, step: Step) -> Result<(), Refused> {
+    let publication = (step == Step::Publish).then(|| Publication { epoch: operation.epoch, since: at(1), manifest_sha256: "00".into() });
+    operation.apply(Event::Step { epoch: operation.epoch, step, publication }, at(1))
+}
+
+fn running(to: Step) -> Operation {
+    let mut operation = queued();
+    claim(&mut operation, 0).unwrap();
+    for next in [Step::Snapshot, Step::Seal, Step::Publish] {
+        if next <= to {
+            step(&mut operation, next).unwrap();
+        }
+    }
+    assert_eq!(operation.step(), Some(to));
+    operation
+}
+
+fn failure() -> Failure {
+    Failure::new(Reason::SourceUnreachable, "connection refused")
+}
+
+fn retry(operation: &mut Operation, fault: Fault, seconds: i64) {
+    operation.apply(Event::Retry { epoch: operation.epoch, not_before: at(seconds + 1), fault, failure: failure() }, at(seconds)).unwrap();
+}
+
+#[test]
+fn a_claim_raises_the_epoch_and_waits_for_its_time() {
+    let mut operation = queued();
+    operation.state = State::Queued { not_before: at(5) };
+    assert_eq!(claim(&mut operation, 4), Err(Refused::NotDue));
+    assert_eq!(operation.revision, 1);
+    claim(&mut operation, 5).unwrap();
+    assert_eq!((operation.epoch, operation.step(), operation.revision), (Epoch(1), Some(Step::Preflight), 2));
+    assert_eq!(claim(&mut operation, 6), Err(Refused::NotDue));
+}
+
+#[test]
+fn a_dead_epoch_changes_nothing() {
+    let mut operation = running(Step::Snapshot);
+    operation.policy.refork_delay_millis = 0;
+    let old = operation.epoch;
+    claim(&mut operation, 60).unwrap();
+    assert_eq!(operation.epoch, Epoch(2));
+    let before = operation.clone();
+    for event in [
+        Event::Renew { epoch: old, lease_until: at(99) },
+        Event::Step { epoch: old, step: Step::Publish, publication: Some(Publication { epoch: old, since: at(1), manifest_sha256: String::new() }) },
+        Event::Progress { epoch: old, progress: Progress::default() },
+        Event::Retry { epoch: old, not_before: at(99), fault: Fault::Source, failure: failure() },
+        Event::HandBack { epoch: old },
+        Event::Complete { epoch: old, outcome: Outcome::Failed(failure()) },
+    ] {
+        assert_eq!(operation.apply(event, at(61)), Err(Refused::Fenced { sent: old, latest: Epoch(2) }));
+    }
+    assert_eq!(operation, before);
+}
+
+#[test]
+fn a_cancellation_by_state() {
+    let mut operation = queued();
+    operation.apply(Event::Cancel, at(1)).unwrap();
+    assert_eq!(operation.state, State::Cancelled);
+
+    for before_publish in [Step::Preflight, Step::Snapshot, Step::Seal] {
+        let mut operation = running(before_publish);
+        operation.apply(Event::Cancel, at(1)).unwrap();
+        assert!(matches!(operation.state, State::Cancelling { .. }));
+        let revision = operation.revision;
+        operation.apply(Event::Cancel, at(2)).unwrap();
+        assert_eq!(operation.revision, revision);
+        assert_eq!(operation.apply(Event::Step { epoch: operation.epoch, step: Step::Publish, publication: None }, at(2)), Err(Refused::Cancelling));
+        operation.apply(Event::Complete { epoch: operation.epoch, outcome: Outcome::Cancelled }, at(3)).unwrap();
+        assert_eq!(operation.state, State::Cancelled);
+    }
+
+    let mut operation = running(Step::Publish);
+    let before = operation.clone();
+    operation.apply(Event::Cancel, at(1)).unwrap();
+    assert_eq!(operation, before);
+}
+
+#[test]
+fn a_lapsed_cancellation_is_cancelled() {
+    let mut operation = running(Step::Snapshot);
+    operation.apply(Event::Cancel, at(1)).unwrap();
+    assert_eq!(claim(&mut operation, 10), Err(Refused::NotDue));
+    claim(&mut operation, 15).unwrap();
+    assert_eq!(operation.state, State::Cancelled);
+}
+
+#[test]
+fn success_only_in_the_last_step() {
+    for early in [Step::Preflight, Step::Snapshot, Step::Seal] {
+        let mut operation = running(early);
+        let refused = operation.apply(Event::Complete { epoch: operation.epoch, outcome: Outcome::Succeeded(Response::Empty) }, at(2));
+        assert_eq!(refused, Err(Refused::NotAllowed("success before the last step")));
+    }
+    let mut operation = running(Step::Publish);
+    operation.apply(Event::Complete { epoch: operation.epoch, outcome: Outcome::Succeeded(Response::Empty) }, at(2)).unwrap();
+    assert!(operation.state.is_terminal());
+    let again = operation.apply(Event::Complete { epoch: operation.epoch, outcome: Outcome::Failed(failure()) }, at(3));
+    assert_eq!(again, Err(Refused::Fenced { sent: Epoch(1), latest: Epoch(1) }));
+}
+
+#[test]
+fn publish_needs_its_decision_once() {
+    let mut operation = running(Step::Seal);
+    assert!(operation.apply(Event::Step { epoch: operation.epoch, step: Step::Publish, publication: None }, at(1)).is_err());
+    step(&mut operation, Step::Publish).unwrap();
+    assert!(step(&mut operation, Step::Publish).is_err());
+    assert!(operation.apply(Event::Step { epoch: operation.epoch, step: Step::Seal, publication: None }, at(1)).is_err());
+}
+
+#[test]
+fn a_crash_in_publish_is_taken_up_at_once_and_for_ever() {
+    let mut operation = running(Step::Publish);
+    for round in 1..20 {
+        claim(&mut operation, 5000 * round).unwrap();
+        assert_eq!((operation.step(), operation.epoch), (Some(Step::Publish), Epoch(1 + round as u64)));
+    }
+    assert_eq!(operation.tally.crashes, 0);
+    assert_eq!(operation.publication.as_ref().unwrap().epoch, Epoch(1));
+}
+
+#[test]
+fn the_third_crash_poisons() {
+    let mut operation = queued();
+    claim(&mut operation, 0).unwrap();
+    claim(&mut operation, 20).unwrap();
+    claim(&mut operation, 40).unwrap();
+    assert_eq!((operation.epoch, operation.tally.crashes), (Epoch(3), 2));
+    claim(&mut operation, 60).unwrap();
+    assert!(matches!(&operation.state, State::Failed(f) if f.reason == Reason::Poisoned));
+}
+
+#[test]
+fn a_crash_after_the_fork_waits_before_the_next_fork() {
+    let mut operation = running(Step::Seal);
+    claim(&mut operation, 20).unwrap();
+    assert_eq!(operation.state, State::Queued { not_before: at(620) });
+    assert_eq!(operation.tally.forks, 1);
+    assert_eq!(claim(&mut operation, 619), Err(Refused::NotDue));
+    claim(&mut operation, 620).unwrap();
+    assert_eq!(operation.epoch, Epoch(2));
+}
+
+#[test]
+fn three_forks_are_the_budget() {
+    let mut operation = queued();
+    operation.policy.refork_delay_millis = 0;
+    for round in 0..3 {
+        claim(&mut operation, round * 10 + 5).unwrap();
+        step(&mut operation, Step::Snapshot).unwrap();
+        retry(&mut operation, Fault::Storage, round * 10 + 6);
+    }
+    assert!(matches!(&operation.state, State::Failed(f) if f.reason == Reason::ForkBudget && f.message.contains("connection refused")));
+}
+
+#[test]
+fn five_faults_of_the_source_are_enough_and_storage_goes_on() {
+    let mut operation = queued();
+    for round in 0..5 {
+        claim(&mut operation, round * 10 + 5).unwrap();
+        retry(&mut operation, Fault::Source, round * 10 + 6);
+    }
+    assert_eq!(operation.state, State::Failed(failure()));
+
+    let mut operation = queued();
+    for round in 0..50 {
+        claim(&mut operation, round * 10 + 5).unwrap();
+        retry(&mut operation, Fault::Storage, round * 10 + 6);
+    }
+    assert!(matches!(operation.state, State::Queued { .. }));
+    retry_after_deadline(&mut operation);
+}
+
+fn retry_after_deadline(operation: &mut Operation) {
+    claim(operation, 3600).unwrap();
+    retry(operation, Fault::Storage, 3700);
+    assert!(matches!(&operation.state, State::Failed(f) if f.message.contains("deadline")));
+}
+
+#[test]
+fn the_deadline_bounds_the_start_not_the_stream() {
+    let mut operation = queued();
+    claim(&mut operation, 3601).unwrap();
+    assert!(matches!(&operation.state, State::Failed(f) if f.reason == Reason::DeadlineExceeded));
+
+    let mut operation = running(Step::Snapshot);
+    operation.apply(Event::Renew { epoch: operation.epoch, lease_until: at(9015) }, at(9000)).unwrap();
+    assert_eq!(operation.step(), Some(Step::Snapshot));
+}
+
+#[test]
+fn handed_back_is_no_crash_but_a_fork() {
+    let mut operation = running(Step::Snapshot);
+    operation.apply(Event::HandBack { epoch: operation.epoch }, at(5)).unwrap();
+    assert_eq!(operation.state, State::Queued { not_before: at(5) });
+    assert_eq!((operation.tally.crashes, operation.tally.forks), (0, 1));
+    claim(&mut operation, 5).unwrap();
+
+    let mut operation = running(Step::Snapshot);
+    operation.apply(Event::Cancel, at(1)).unwrap();
+    operation.apply(Event::HandBack { epoch: operation.epoch }, at(5)).unwrap();
+    assert_eq!(operation.state, State::Cancelled);
+}

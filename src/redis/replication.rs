@@ -1,0 +1,205 @@
+//! The hand-shake of a replica, and the two framings of the payload.
+//!
+//! We play a replica that wants one snapshot and nothing else. After the hand-shake the connection carries the payload;
+//! [`Transfer`] hands it out in pieces, keep-alives skipped, nothing of the framing included.
+
+use super::connection::{Connection, Reply, Stream};
+use super::facts::{Engine, Facts};
+use super::{Error, IDLE_TIMEOUT, REPLY_TIMEOUT, Target, clean};
+use crate::cluster::Timestamp;
+use chrono::Utc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Length of the end mark of a diskless payload, in bytes.
+///
+/// Source: Redis replication, the `$EOF:` form of the full-synchronisation reply.
+pub const MARK_BYTES: usize = 40;
+
+/// Longest wait for the source to begin its snapshot, keep-alives or not: another child of it may be at work before.
+pub const BEGIN_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How the end of the payload is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// By its length, in bytes.
+    Length(u64),
+    /// By 40 bytes that follow it.
+    Mark([u8; MARK_BYTES]),
+}
+
+/// A transfer that has begun: the source has forked and tells its position.
+pub struct Transfer {
+    host: String,
+    stream: Box<dyn Stream>,
+    leftover: Vec<u8>,
+    /// How the end is told.
+    pub framing: Framing,
+    /// Id of the source's history.
+    pub replication_id: String,
+    /// Offset in it at the snapshot.
+    pub replication_offset: i64,
+    /// When the synchronisation was asked for.
+    pub asked_at: Timestamp,
+    /// When the source told its position.
+    pub began_at: Timestamp,
+    /// Whether the source keeps no output buffer for us.
+    pub rdb_only: bool,
+}
+
+/// Asks a server for a snapshot and waits until it begins.
+///
+/// `waiting` hears a sentence while the source does not begin.
+///
+/// # Errors
+///
+/// What the connection or the server says; [`Error::Unreachable`] after [`IDLE_TIMEOUT`] of silence or [`BEGIN_TIMEOUT`] in all.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the connection; a diskless source then ends its save.
+pub async fn begin(target: &Target, facts: &Facts, mut waiting: impl FnMut(&str)) -> Result<Transfer, Error> {
+    let mut connection = Connection::open(target).await?;
+    let host = target.name.clone();
+    connection.call(&[b"PING"]).await?;
+    let marked = connection.command(&[b"REPLCONF", b"capa", b"eof"]).await?;
+    if let Reply::Error(text) = &marked
+        && let error @ (Error::Permission { .. } | Error::Credentials { .. }) = Error::from_reply(&host, text)
+    {
+        return Err(error);
+    }
+    let rdb_only = matches!(connection.command(&[b"REPLCONF", b"rdb-only", b"1"]).await?, Reply::Simple(text) if text.starts_with("OK"));
+    if facts.engine == Engine::Valkey && facts.version.0 >= 9 {
+        // It writes the dialect of the version that it hears; the source's own is complete.
+        connection.command(&[b"REPLCONF", b"version", facts.version.to_string().as_bytes()]).await?;
+    }
+
+    let asked_at = Utc::now();
+    connection.send(&[b"PSYNC", b"?", b"-1"]).await?;
+    let until = Instant::now() + BEGIN_TIMEOUT;
+    let status = line(&mut connection, &host, until, || waiting("the source to begin its snapshot")).await?;
+    let began_at = Utc::now();
+    if let Some(text) = status.strip_prefix('-') {
+        return Err(Error::from_reply(&host, text));
+    }
+    let protocol = |what: String| Error::Protocol { host: host.clone(), what };
+    let (replication_id, replication_offset) =
+        full_resync(&status).ok_or_else(|| protocol(format!("instead of a full synchronisation it answered: {}", clean(&status))))?;
+    let preamble = line(&mut connection, &host, until, || waiting("the source to write its snapshot")).await?;
+    if let Some(text) = preamble.strip_prefix('-') {
+        return Err(Error::from_reply(&host, text));
+    }
+    let framing = framing(&preamble).ok_or_else(|| protocol(format!("an odd head of the payload: {}", clean(&preamble))))?;
+    let (leftover, stream) = connection.into_parts();
+    Ok(Transfer { host, stream, leftover, framing, replication_id, replication_offset, asked_at, began_at, rdb_only })
+}
+
+async fn line(connection: &mut Connection, host: &str, until: Instant, mut kept_alive: impl FnMut()) -> Result<String, Error> {
+    // Keep-alives end a silence, so the time of silence is taken anew after each; the total stands.
+    let heard = std::sync::Mutex::new(Instant::now());
+    let reading = connection.line_after_keep_alives(|| {
+        *heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+        kept_alive();
+    });
+    tokio::pin!(reading);
+    loop {
+        let silent_since = *heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let next = (silent_since + IDLE_TIMEOUT).min(until);
+        match timeout_at(next, &mut reading).await {
+            Ok(line) => return line,
+            Err(_) if Instant::now() >= until => {
+                return Err(Error::Unreachable { host: host.to_owned(), what: format!("it did not begin a snapshot within {} s", BEGIN_TIMEOUT.as_secs()) });
+            }
+            Err(_) if heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner).elapsed() >= IDLE_TIMEOUT => {
+                return Err(Error::Unreachable { host: host.to_owned(), what: format!("no byte for {} s", IDLE_TIMEOUT.as_secs()) });
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Reads `+FULLRESYNC id offset`; further words are skipped, some servers send them.
+fn full_resync(line: &str) -> Option<(String, i64)> {
+    let mut words = line.strip_prefix("+FULLRESYNC ")?.split_ascii_whitespace();
+    let id = words.next().filter(|id| id.len() == 40 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    Some((id.to_owned(), words.next()?.parse().ok()?))
+}
+
+/// Reads `$length` or `$EOF:mark`.
+fn framing(line: &str) -> Option<Framing> {
+    let rest = line.strip_prefix('$')?;
+    match rest.strip_prefix("EOF:") {
+        Some(mark) => Some(Framing::Mark(mark.as_bytes().try_into().ok()?)),
+        None => Some(Framing::Length(rest.parse().ok()?)),
+    }
+}
+
+impl Transfer {
+    /// The server's name.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Reads the next bytes after the head of the payload into `buffer`, up to its capacity; returns how many, zero when the
+    /// source closed the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`] after [`IDLE_TIMEOUT`] without a byte, or when the connection fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub async fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Error> {
+        buffer.clear();
+        if !self.leftover.is_empty() {
+            std::mem::swap(buffer, &mut self.leftover);
+            return Ok(buffer.len());
+        }
+        match timeout(IDLE_TIMEOUT, self.stream.read_buf(buffer)).await {
+            Ok(Ok(count)) => Ok(count),
+            Ok(Err(fault)) => Err(Error::Unreachable { host: self.host.clone(), what: format!("the connection broke: {}", fault.kind()) }),
+            Err(_) => Err(Error::Unreachable { host: self.host.clone(), what: format!("no byte for {} s", IDLE_TIMEOUT.as_secs()) }),
+        }
+    }
+
+    /// Reads until the source closes, for at most [`REPLY_TIMEOUT`], and returns what came, at most `limit` bytes.
+    pub async fn drain(&mut self, limit: usize) -> Vec<u8> {
+        let mut rest = std::mem::take(&mut self.leftover);
+        let until = Instant::now() + REPLY_TIMEOUT;
+        let mut piece = [0; 256];
+        while rest.len() < limit {
+            match timeout_at(until, self.stream.read(&mut piece)).await {
+                Ok(Ok(count)) if count > 0 => rest.extend_from_slice(&piece[..count]),
+                _ => break,
+            }
+        }
+        rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "8371b4fb1155b71f4a04d3e1bc3e18c4a990aeeb";
+
+    #[test]
+    fn the_status_line_is_read_with_its_extras() {
+        assert_eq!(full_resync(&format!("+FULLRESYNC {ID} 42")), Some((ID.into(), 42)));
+        assert_eq!(full_resync(&format!("+FULLRESYNC {ID} 42 43 more")), Some((ID.into(), 42)));
+        for line in ["+CONTINUE", "+FULLRESYNC", "+FULLRESYNC short 1", &format!("+FULLRESYNC {ID}"), &format!("+FULLRESYNC {ID} x"), "$10"] {
+            assert_eq!(full_resync(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_head_has_two_forms() {
+        assert_eq!(framing("$175"), Some(Framing::Length(175)));
+        assert_eq!(framing(&format!("$EOF:{ID}")), Some(Framing::Mark(ID.as_bytes().try_into().unwrap())));
+        for line in ["$", "$-1", "$EOF:", "$EOF:short", "175", "$99999999999999999999"] {
+            assert_eq!(framing(line), None, "{line}");
+        }
+    }
+}

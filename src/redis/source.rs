@@ -1,0 +1,305 @@
+//! Which host of a shard a snapshot is taken from, and whether it may be.
+//!
+//! The rules protect the source: a replica before a primary, never a primary unasked where there are replicas, never a host
+//! without memory for a fork, never a primary that Sentinel watches.
+
+use super::connection::{Connection, Reply};
+use super::facts::{Engine, Facts, Version};
+use super::topology::{Seen, Topology};
+use super::{Error, Target};
+use crate::cluster::Role;
+use std::collections::BTreeMap;
+
+/// Largest lag of a replica that may be a source, in seconds.
+pub const LAG_SECS: i64 = 30;
+
+/// First version whose servers send a snapshot without keeping an output buffer for us (`rdb-only`).
+const RDB_ONLY_SINCE: Version = Version(6, 2, 0);
+
+/// What the cluster's definition allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Whether a primary that has replicas may be the source.
+    pub allow_primary: bool,
+    /// Whether servers older than 6.2 may be the source.
+    pub allow_output_buffer_risk: bool,
+    /// Memory of hosts as declared, in bytes, by the host's name.
+    pub memory_limits: BTreeMap<String, u64>,
+}
+
+/// Why a host is not the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bar {
+    /// It does not answer or answers oddly.
+    Silent,
+    /// It is loading, behind, without its primary, or synchronising: it may pass.
+    NotReady,
+    /// Its role forbids it.
+    Role,
+    /// It has too little memory for a fork.
+    Memory,
+    /// Its version or kind cannot be backed up.
+    Version,
+    /// It does not accept the credentials.
+    Credentials,
+    /// The account lacks a right, or the host was not asked for want of one.
+    Rights,
+}
+
+/// A host that is not the source, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Barred {
+    /// The host.
+    pub host: String,
+    /// The kind of reason.
+    pub bar: Bar,
+    /// The reason in words.
+    pub reason: String,
+    /// What a person can do; empty when only waiting helps.
+    pub remedy: String,
+}
+
+/// The outcome of choosing.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// The source, if there is one.
+    pub source: Option<(Target, Facts)>,
+    /// The others that would be refused, in the order of hosts.
+    pub barred: Vec<Barred>,
+}
+
+/// The memory that the server may use on its host, in bytes: as declared, else as it reports; zero when not known.
+pub fn memory_of(name: &str, facts: &Facts, rules: &Rules) -> u64 {
+    rules.memory_limits.get(name).copied().unwrap_or(facts.system_memory_bytes)
+}
+
+/// Memory that a fork may need while it saves, in bytes: what is in use times the factor of copy on write.
+///
+/// The factors, 1.5 on a primary and 1.2 on a replica, are a bound for ordinary write rates, not a law.
+pub fn memory_needed(facts: &Facts) -> u64 {
+    let tenths: u64 = match facts.role {
+        Role::Replica => 12,
+        Role::Primary | Role::Unknown => 15,
+    };
+    facts.used_memory_bytes.saturating_mul(tenths) / 10
+}
+
+/// Chooses the source of a shard by what its hosts say of themselves.
+pub fn choose(topology: &Topology, rules: &Rules) -> Choice {
+    let has_replicas = topology.has_replicas();
+    let mut barred = Vec::new();
+    let mut fit: Vec<(&Seen, &Facts)> = Vec::new();
+    let primaries = topology.answered().filter(|(_, facts)| facts.role == Role::Primary).count();
+    for seen in &topology.hosts {
+        let bar = match &seen.facts {
+            Err(error) => Some(silent(error)),
+            Ok(facts) => unfit(&seen.target.name, facts, rules, has_replicas, primaries),
+        };
+        match (bar, &seen.facts) {
+            (Some((bar, reason, remedy)), _) => barred.push(Barred { host: seen.target.name.clone(), bar, reason, remedy }),
+            (None, Ok(facts)) => fit.push((seen, facts)),
+            (None, Err(_)) => {}
+        }
+    }
+    for skipped in &topology.skipped {
+        barred.push(Barred { host: skipped.address.to_string(), bar: Bar::Rights, reason: skipped.reason.clone(), remedy: String::new() });
+    }
+    // A replica first; among equals one without a child at work, with the least lag, and by name so that the choice is stable.
+    let source = fit
+        .into_iter()
+        .min_by_key(|(seen, facts)| (facts.role != Role::Replica, facts.child_running, facts.last_io_secs, seen.target.name.clone()))
+        .map(|(seen, facts)| (seen.target.clone(), facts.clone()));
+    Choice { source, barred }
+}
+
+fn silent(error: &Error) -> (Bar, String, String) {
+    let bar = match error {
+        Error::Credentials { .. } => Bar::Credentials,
+        Error::Permission { .. } => Bar::Rights,
+        Error::NotReady { .. } => Bar::NotReady,
+        Error::Unsupported { .. } => Bar::Version,
+        Error::Unreachable { .. } | Error::Save { .. } | Error::Protocol { .. } => Bar::Silent,
+    };
+    (bar, error.to_string(), String::new())
+}
+
+fn unfit(name: &str, facts: &Facts, rules: &Rules, has_replicas: bool, primaries: usize) -> Option<(Bar, String, String)> {
+    let bar = |bar, reason: String, remedy: &str| Some((bar, reason, remedy.to_owned()));
+    if facts.engine == Engine::Other {
+        return bar(Bar::Version, format!("{name} is neither Redis nor Valkey: it sends no snapshot to a replica of another kind"), "");
+    }
+    if facts.cluster_mode {
+        return bar(Bar::Version, format!("{name} runs in cluster mode, which is not backed up"), "");
+    }
+    if facts.version < RDB_ONLY_SINCE && facts.engine == Engine::Redis && !rules.allow_output_buffer_risk {
+        return bar(
+            Bar::Version,
+            format!("{name} runs version {}, which keeps all writes during the snapshot in an output buffer for us", facts.version),
+            "update it to 6.2 or later, or accept the risk with allow_output_buffer_risk = true",
+        );
+    }
+    if facts.loading {
+        return bar(Bar::NotReady, format!("{name} is loading its data"), "");
+    }
+    match facts.role {
+        Role::Replica => {
+            if facts.syncing {
+                return bar(Bar::NotReady, format!("{name} is receiving a full synchronisation from its primary"), "");
+            }
+            if !facts.link_up {
+                return bar(Bar::NotReady, format!("{name} has lost the link to its primary"), "look at its master_link_status");
+            }
+            if facts.last_io_secs > LAG_SECS {
+                return bar(Bar::NotReady, format!("{name} heard from its primary {} s ago, more than {LAG_SECS} s", facts.last_io_secs), "");
+            }
+        }
+        Role::Primary | Role::Unknown => {
+            if primaries > 1 {
+                return bar(
+                    Bar::Role,
+                    format!("{name} is one of {primaries} primaries, so the nodes do not belong together"),
+                    "list the nodes of one primary only",
+                );
+            }
+            if has_replicas && !rules.allow_primary {
+                return bar(
+                    Bar::Role,
+                    format!("{name} is the primary of a shard with replicas, and is not used unasked"),
+                    "mend a replica, or allow it with allow_primary = true",
+                );
+            }
+        }
+    }
+    let (needed, memory) = (memory_needed(facts), memory_of(name, facts, rules));
+    if memory > 0 && needed > memory {
+        return bar(
+            Bar::Memory,
+            format!("{name} uses {} bytes; a snapshot may need {needed} bytes, and its host has {memory}", facts.used_memory_bytes),
+            "give the host more memory, or declare its true memory_limit",
+        );
+    }
+    None
+}
+
+/// Asks the chosen host what only a connection can tell: whether the account may synchronise, and whether Sentinel watches.
+///
+/// Questions that the account may not ask are left unanswered: a right that is missing for a question is no reason to refuse.
+///
+/// # Errors
+///
+/// [`Error::Permission`] with the right that is missing, [`Error::Unsupported`] for a watched primary, else what the
+/// connection says.
+pub async fn inspect(target: &Target, facts: &Facts) -> Result<(), Error> {
+    let mut connection = Connection::open(target).await?;
+    if facts.role == Role::Primary {
+        let reply = connection.command(&[b"PUBSUB", b"NUMSUB", b"__sentinel__:hello"]).await?;
+        if let [_, Reply::Integer(count)] = reply.elements()
+            && *count > 0
+        {
+            return Err(Error::Unsupported {
+                host: target.name.clone(),
+                what: "it is a primary that Sentinel watches, and Sentinel would list the backup as a replica for good; list a replica under nodes".to_owned(),
+            });
+        }
+    }
+    let Some(user) = connection.command(&[b"ACL", b"WHOAMI"]).await?.text() else {
+        return Ok(());
+    };
+    let questions: [(&str, &[&[u8]]); 2] = [("psync", &[b"PSYNC", b"?", b"-1"]), ("replconf", &[b"REPLCONF", b"rdb-only", b"1"])];
+    for (word, question) in questions {
+        let mut command: Vec<&[u8]> = vec![b"ACL", b"DRYRUN", user.as_bytes()];
+        command.extend_from_slice(question);
+        let answer = connection.command(&command).await?;
+        // The answer to a forbidden command is a text that is no error; an error means that DRYRUN itself is unknown or forbidden.
+        if let Some(text) = answer.text()
+            && text.contains("no permissions")
+        {
+            return Err(Error::Permission {
+                host: target.name.clone(),
+                what: format!(
+                    "user {} may not run {}; allow it with: ACL SETUSER {} +{word}",
+                    super::clean(&user),
+                    word.to_ascii_uppercase(),
+                    super::clean(&user)
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn facts(role: Role) -> Facts {
+        let role = if role == Role::Replica { "slave\r\nmaster_link_status:up\r\nmaster_last_io_seconds_ago:1" } else { "master" };
+        Facts::parse(&format!("redis_version:7.0.15\r\nused_memory:1000\r\ntotal_system_memory:10000\r\nrole:{role}\r\n")).unwrap()
+    }
+
+    fn seen(name: &str, facts: Result<Facts, Error>) -> Seen {
+        Seen { target: Target { name: name.into(), address: name.parse().unwrap(), credentials: Default::default() }, facts, elapsed: Duration::ZERO }
+    }
+
+    fn down(name: &str) -> Seen {
+        seen(name, Err(Error::Unreachable { host: name.into(), what: "connection refused".into() }))
+    }
+
+    fn chosen(hosts: Vec<Seen>, rules: &Rules) -> Result<String, Vec<Bar>> {
+        let choice = choose(&Topology { hosts, skipped: Vec::new() }, rules);
+        choice.source.map(|(target, _)| target.name).ok_or_else(|| choice.barred.iter().map(|barred| barred.bar).collect())
+    }
+
+    #[test]
+    fn a_replica_goes_first_and_a_primary_never_unasked() {
+        let rules = Rules::default();
+        let allowed = Rules { allow_primary: true, ..Rules::default() };
+        assert_eq!(chosen(vec![seen("a:1", Ok(facts(Role::Primary)))], &rules), Ok("a:1".into()));
+        assert_eq!(chosen(vec![seen("a:1", Ok(facts(Role::Primary))), seen("b:1", Ok(facts(Role::Replica)))], &rules), Ok("b:1".into()));
+        assert_eq!(chosen(vec![seen("a:1", Ok(facts(Role::Primary))), down("b:1")], &rules), Err(vec![Bar::Role, Bar::Silent]));
+        assert_eq!(chosen(vec![seen("a:1", Ok(facts(Role::Primary))), down("b:1")], &allowed), Ok("a:1".into()));
+        assert_eq!(chosen(vec![seen("a:1", Ok(facts(Role::Primary))), seen("b:1", Ok(facts(Role::Primary)))], &allowed), Err(vec![Bar::Role, Bar::Role]));
+    }
+
+    #[test]
+    fn an_unfit_replica_leaves_the_other() {
+        type Spoil = fn(&mut Facts);
+        let spoils: [(Spoil, Bar); 5] = [
+            (|f| f.loading = true, Bar::NotReady),
+            (|f| f.link_up = false, Bar::NotReady),
+            (|f| f.syncing = true, Bar::NotReady),
+            (|f| f.last_io_secs = 31, Bar::NotReady),
+            (|f| f.used_memory_bytes = 9000, Bar::Memory),
+        ];
+        for (spoil, bar) in spoils {
+            let mut spoiled = facts(Role::Replica);
+            spoil(&mut spoiled);
+            let hosts = vec![seen("a:1", Ok(spoiled.clone())), seen("b:1", Ok(facts(Role::Replica)))];
+            assert_eq!(chosen(hosts, &Rules::default()), Ok("b:1".into()));
+            assert_eq!(chosen(vec![seen("a:1", Ok(spoiled)), down("c:1")], &Rules::default()), Err(vec![bar, Bar::Silent]));
+        }
+    }
+
+    #[test]
+    fn declared_memory_counts_and_unknown_memory_does_not() {
+        let declared = Rules { memory_limits: [("a:1".to_owned(), 1400)].into(), ..Rules::default() };
+        assert_eq!(chosen(vec![seen("a:1", Ok(facts(Role::Primary)))], &declared), Err(vec![Bar::Memory]));
+        let declared = Rules { memory_limits: [("a:1".to_owned(), 1500)].into(), ..Rules::default() };
+        assert_eq!(chosen(vec![seen("a:1", Ok(facts(Role::Primary)))], &declared), Ok("a:1".into()));
+        let mut silent = facts(Role::Primary);
+        silent.system_memory_bytes = 0;
+        assert_eq!(chosen(vec![seen("a:1", Ok(silent))], &Rules::default()), Ok("a:1".into()));
+    }
+
+    #[test]
+    fn old_servers_and_cluster_mode_are_refused() {
+        let mut old = facts(Role::Primary);
+        old.version = Version(6, 0, 16);
+        assert_eq!(chosen(vec![seen("a:1", Ok(old.clone()))], &Rules::default()), Err(vec![Bar::Version]));
+        assert!(chosen(vec![seen("a:1", Ok(old))], &Rules { allow_output_buffer_risk: true, ..Rules::default() }).is_ok());
+        let mut sharded = facts(Role::Primary);
+        sharded.cluster_mode = true;
+        assert_eq!(chosen(vec![seen("a:1", Ok(sharded))], &Rules::default()), Err(vec![Bar::Version]));
+    }
+}

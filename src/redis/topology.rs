@@ -1,0 +1,204 @@
+//! Which servers belong together: from any one node the rest is found.
+//!
+//! An address that a server announces is not believed blindly: credentials go to a discovered host only when its address
+//! lies in the networks that were allowed. A fake replica can announce any address.
+
+use super::connection::Connection;
+use super::facts::Facts;
+use super::{Address, Credentials, Error, Target};
+use crate::cluster::Role;
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Most hosts of one cluster.
+pub const HOSTS: usize = 100;
+
+/// How often newly found hosts are followed: a replica tells its primary, the primary its replicas, they theirs.
+const ROUNDS: usize = 4;
+
+/// What was found of one host.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The host.
+    pub target: Target,
+    /// What it says of itself, or why it says nothing.
+    pub facts: Result<Facts, Error>,
+    /// How long it took to answer.
+    pub elapsed: Duration,
+}
+
+/// A host that was announced and not asked, with the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its address.
+    pub address: Address,
+    /// Why it was not asked.
+    pub reason: String,
+}
+
+/// The servers of one shard.
+#[derive(Clone, Debug, Default)]
+pub struct Topology {
+    /// Those that were asked, by name.
+    pub hosts: Vec<Seen>,
+    /// Those that were not.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Topology {
+    /// Asks `nodes` and the hosts that they tell of, each within `limit`.
+    ///
+    /// Never fails: a host that does not answer is part of the answer. One server under two names is listed once, under
+    /// the name given first.
+    pub async fn discover(nodes: &[Address], credentials: &Credentials, allowed: &[IpNet], limit: Duration) -> Self {
+        let networks = if allowed.is_empty() { networks_of(nodes, limit).await } else { allowed.to_vec() };
+        let mut known: BTreeSet<Address> = nodes.iter().cloned().collect();
+        let mut run_ids = BTreeSet::new();
+        let mut topology = Self::default();
+        let mut next: Vec<Address> = nodes.to_vec();
+        for _ in 0..ROUNDS {
+            let mut asked = ask_all(std::mem::take(&mut next), credentials, limit).await;
+            // The given order decides which name of a server stays.
+            asked.sort_by_key(|seen| nodes.iter().position(|node| *node == seen.target.address).unwrap_or(usize::MAX));
+            for seen in asked {
+                let Ok(facts) = &seen.facts else {
+                    topology.hosts.push(seen);
+                    continue;
+                };
+                if !facts.run_id.is_empty() && !run_ids.insert(facts.run_id.clone()) {
+                    continue;
+                }
+                for address in facts.primary.iter().chain(&facts.replicas) {
+                    if known.len() >= HOSTS || !known.insert(address.clone()) {
+                        continue;
+                    }
+                    match may_ask(address, &networks, credentials) {
+                        Ok(()) => next.push(address.clone()),
+                        Err(reason) => topology.skipped.push(Skipped { address: address.clone(), reason }),
+                    }
+                }
+                topology.hosts.push(seen);
+            }
+            if next.is_empty() {
+                break;
+            }
+        }
+        topology.hosts.sort_by(|a, b| a.target.name.cmp(&b.target.name));
+        topology
+    }
+
+    /// The hosts that answered, with what they said.
+    pub fn answered(&self) -> impl Iterator<Item = (&Seen, &Facts)> {
+        self.hosts.iter().filter_map(|seen| Some((seen, seen.facts.as_ref().ok()?)))
+    }
+
+    /// The host that takes writes, if exactly one answered.
+    pub fn primary(&self) -> Option<(&Seen, &Facts)> {
+        let mut primaries = self.answered().filter(|(_, facts)| facts.role == Role::Primary);
+        match (primaries.next(), primaries.next()) {
+            (Some(primary), None) => Some(primary),
+            _ => None,
+        }
+    }
+
+    /// Whether the shard has, or is to have, more than one host.
+    pub fn has_replicas(&self) -> bool {
+        self.hosts.len() + self.skipped.len() > 1
+    }
+}
+
+/// Connects to a host and asks for its facts, within `limit`.
+///
+/// # Errors
+///
+/// What the connection or the server says; [`Error::Unreachable`] when the time is over.
+pub async fn ask(target: &Target, limit: Duration) -> Result<Facts, Error> {
+    let asking = async {
+        let mut connection = Connection::open(target).await?;
+        Facts::ask(&mut connection).await
+    };
+    match timeout(limit, asking).await {
+        Ok(facts) => facts,
+        Err(_) => Err(Error::Unreachable { host: target.name.clone(), what: format!("no answer within {} ms", limit.as_millis()) }),
+    }
+}
+
+async fn ask_all(addresses: Vec<Address>, credentials: &Credentials, limit: Duration) -> Vec<Seen> {
+    let mut asking = JoinSet::new();
+    for address in addresses {
+        let target = Target { name: address.to_string(), address, credentials: credentials.clone() };
+        asking.spawn(async move {
+            let started = tokio::time::Instant::now();
+            let facts = ask(&target, limit).await;
+            Seen { target, facts, elapsed: started.elapsed() }
+        });
+    }
+    let mut seen = Vec::new();
+    while let Some(answer) = asking.join_next().await {
+        if let Ok(answer) = answer {
+            seen.push(answer);
+        }
+    }
+    seen
+}
+
+/// The default of the allowed networks: each given node's own /24 or /64, and all of loopback for a loopback node.
+async fn networks_of(nodes: &[Address], limit: Duration) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for node in nodes {
+        let Address::Tcp { host, port } = node else { continue };
+        if let Ok(Ok(addresses)) = timeout(limit, tokio::net::lookup_host((host.as_str(), *port))).await {
+            networks.extend(addresses.filter_map(|address| around(address.ip())));
+        }
+    }
+    networks
+}
+
+fn around(ip: IpAddr) -> Option<IpNet> {
+    let bits = match ip {
+        IpAddr::V4(v4) if v4.is_loopback() => 8,
+        IpAddr::V4(_) => 24,
+        IpAddr::V6(v6) if v6.is_loopback() => 128,
+        IpAddr::V6(_) => 64,
+    };
+    IpNet::new(ip, bits).ok().map(|net| net.trunc())
+}
+
+/// Whether an announced address may be asked. Without credentials there is nothing to give away.
+fn may_ask(address: &Address, networks: &[IpNet], credentials: &Credentials) -> Result<(), String> {
+    let Address::Tcp { host, .. } = address else {
+        return Err("it was announced as a local socket".to_owned());
+    };
+    if credentials.password.is_none() {
+        return Ok(());
+    }
+    match host.parse::<IpAddr>() {
+        Ok(ip) if networks.iter().any(|network| network.contains(&ip)) => Ok(()),
+        Ok(_) => Err("its address is outside discovery_allow, so it is not given the credentials; list it under nodes or allow its network".to_owned()),
+        Err(_) => Err("it was announced by a name, so it is not given the credentials; list it under nodes".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::Password;
+
+    #[test]
+    fn credentials_stay_in_the_allowed_networks() {
+        let networks = [around("10.1.2.3".parse().unwrap()).unwrap(), around("127.0.0.1".parse().unwrap()).unwrap()];
+        let secret = Credentials { username: None, password: Some(Password::new("x")) };
+        let open = Credentials::default();
+        for (address, with_secret) in
+            [("10.1.2.99:6379", true), ("10.1.3.1:6379", false), ("127.9.9.9:1", true), ("evil.example:6379", false), ("unix:/tmp/s", false)]
+        {
+            let address: Address = address.parse().unwrap();
+            assert_eq!(may_ask(&address, &networks, &secret).is_ok(), with_secret, "{address}");
+        }
+        assert!(may_ask(&"10.9.9.9:1".parse().unwrap(), &networks, &open).is_ok());
+    }
+}

@@ -1,0 +1,251 @@
+//! The service: builds the rooms, binds the ports, serves, and stops gracefully.
+//!
+//! One accept loop of our own serves the port of the API: HTTP/1.1 and HTTP/2 alike, so that TLS and web traffic can be
+//! added in one place. A second port answers questions about health.
+
+use crate::api;
+use crate::artifacts::Storage;
+use crate::config::{self, Config};
+use crate::executor::Executor;
+use crate::fleet::Fleet;
+use crate::store::Store;
+use crate::store::sled::{self, SledStore};
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Most connections at once; more wait to be accepted.
+const CONNECTIONS: usize = 4096;
+
+/// Most calls at once on one connection.
+const STREAMS: u32 = 256;
+
+/// How long calls under way may take at a graceful stop.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often an idle connection is asked whether its client is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// Pause after a failed accept, when the process may be out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the service cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration has faults.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The store cannot be opened.
+    #[error("{0}")]
+    Store(crate::store::Error),
+    /// The store cannot be written any more.
+    #[error("the store cannot be written any more, so the service ends: {0}; acknowledged work is kept and goes on after a restart")]
+    Poisoned(String),
+    /// The artifact storage cannot be opened.
+    #[error("{0}")]
+    Storage(#[from] crate::artifacts::Error),
+    /// A port cannot be listened on.
+    #[error("{address} cannot be listened on: {what}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        what: String,
+    },
+    /// The rooms do not fit together: a fault of the build.
+    #[error("the service cannot be put together: {0}")]
+    Build(String),
+}
+
+/// Runs the service until SIGTERM or Ctrl-C.
+///
+/// # Errors
+///
+/// [`Error`], by condition.
+pub async fn serve(file: Option<&Path>, flags: &[(&str, String)]) -> Result<(), Error> {
+    crate::telemetry::start();
+    let config = config::load(file, flags)?;
+    let stop = CancellationToken::new();
+    let signals = stop.clone();
+    tokio::spawn(async move {
+        wait_for_signal().await;
+        tracing::info!("told to stop; running work may go on for the time of executor.drain");
+        signals.cancel();
+    });
+    let server = Server::start(config, stop.clone()).await?;
+    server.run().await
+}
+
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// A service that listens.
+pub struct Server {
+    api: TcpListener,
+    admin: TcpListener,
+    router: Router,
+    admin_router: Router,
+    health: tonic_health::server::HealthReporter,
+    store: Arc<SledStore>,
+    executor: Executor,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// Builds the rooms and binds the ports. Nothing is served before [`Server::run`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], by condition.
+    pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, Error> {
+        let path = config.store.clone();
+        let opened = tokio::task::spawn_blocking(move || SledStore::open(sled::Options::new(path))).await;
+        let store = Arc::new(opened.map_err(|_| Error::Build("the store was not opened".to_owned()))?.map_err(Error::Store)?);
+        let storage = Storage::open(config.artifacts)?;
+        let fleet = Arc::new(Fleet::new(config.clusters));
+        let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, fleet, storage, config.executor);
+        let (router, health) = api::router(executor.clone()).await.map_err(|fault| Error::Build(fault.to_string()))?;
+        let (api, admin) = (listen(config.listen).await?, listen(config.admin_listen).await?);
+        let admin_router = admin_router(Arc::clone(&store), stop.clone());
+        tracing::info!(listen = %config.listen, admin_listen = %config.admin_listen, "listening");
+        Ok(Self { api, admin, router, admin_router, health, store, executor, stop })
+    }
+
+    /// Where the API is served.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be asked.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.api.local_addr()
+    }
+
+    /// Where health is served.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be asked.
+    pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// Serves until the stop is asked for, then stops gracefully: running work first, while calls are still answered; then
+    /// the ports; then the store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Poisoned`] when the store cannot be written any more.
+    pub async fn run(self) -> Result<(), Error> {
+        // The ports close after the work has ended: who waits for an operation hears its end.
+        let close = CancellationToken::new();
+        let api = tokio::spawn(accept(self.api, self.router, close.clone()));
+        let admin = tokio::spawn(accept(self.admin, self.admin_router, close.clone()));
+        let work = tokio::spawn({
+            let (executor, stop) = (self.executor.clone(), self.stop.clone());
+            async move { executor.run(stop).await }
+        });
+        let poisoned = tokio::select! {
+            why = self.store.poisoned() => Some(why),
+            () = self.stop.cancelled() => None,
+        };
+        if let Some(why) = poisoned {
+            return Err(Error::Poisoned(why));
+        }
+        for service in crate::pb::pool().services() {
+            self.health.set_service_status(service.full_name(), tonic_health::ServingStatus::NotServing).await;
+        }
+        let _ = work.await;
+        close.cancel();
+        let _ = tokio::join!(api, admin);
+        let store = self.store;
+        let _ = tokio::task::spawn_blocking(move || store.close()).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|fault| Error::Listen { address, what: fault.kind().to_string() })
+}
+
+fn admin_router(store: Arc<SledStore>, stop: CancellationToken) -> Router {
+    let ready = move || {
+        let (store, stop) = (Arc::clone(&store), stop.clone());
+        async move {
+            match store.ready() {
+                Ok(()) if stop.is_cancelled() => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
+                Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+                Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be written\n".to_owned()),
+            }
+        }
+    };
+    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready))
+}
+
+/// Accepts connections until `close` is cancelled, then lets calls under way end.
+async fn accept(listener: TcpListener, router: Router, close: CancellationToken) {
+    let graceful = GracefulShutdown::new();
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).max_concurrent_streams(STREAMS);
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(fault) => {
+                    tracing::warn!(error = %fault, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = close.cancelled() => break,
+        };
+        serve_connection(stream, &builder, &router, &graceful, permit);
+    }
+    drop(listener);
+    if tokio::time::timeout(CLOSE_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::info!("some calls did not end in time and were cut off");
+    }
+}
+
+fn serve_connection(
+    stream: TcpStream,
+    builder: &auto::Builder<TokioExecutor>,
+    router: &Router,
+    graceful: &GracefulShutdown,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) {
+    // Small answers must not wait for an acknowledgement. Best effort: without it the service is only slower.
+    let _ = stream.set_nodelay(true);
+    let service = TowerToHyperService::new(router.clone());
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    let watched = graceful.watch(connection);
+    tokio::spawn(async move {
+        if let Err(fault) = watched.await {
+            tracing::debug!(error = %fault, "a connection ended with an error");
+        }
+        drop(permit);
+    });
+}

@@ -1,0 +1,334 @@
+//! One shard from socket to artifact: `socket -> framing -> walk -> compression -> SHA-256 -> parts -> storage`.
+//!
+//! Each stage is bounded and nothing is staged on disk, so memory is flat whatever the size of the dump. The stages that
+//! cost CPU run on a thread of their own; if storage cannot keep up, the socket waits, and after a while the attempt fails
+//! rather than keep the source's save alive.
+//!
+//! Knows nothing of operations: what a failure means for the next attempt is the executor's business.
+
+mod encode;
+mod payload;
+
+use crate::artifacts::manifest::{Segment, ShardManifest};
+use crate::artifacts::{self, Folder, Storage, Upload};
+use crate::backup::Level;
+use crate::rdb;
+use crate::redis::facts::Facts;
+use crate::redis::replication::{self, Transfer};
+use crate::redis::{self, Target};
+use chrono::Utc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Length of a piece read from the socket, in bytes.
+const PIECE_BYTES: usize = 256 * 1024;
+/// Pieces that may wait between the socket and the walk.
+const PIECES: usize = 8;
+/// Parts that may wait between the compressor and storage.
+const PARTS: usize = 1;
+/// Longest wait for an opaque payload's connection to close after its mark.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What went wrong with a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The source failed or refused.
+    #[error(transparent)]
+    Source(#[from] redis::Error),
+    /// The payload ended before the dump.
+    #[error("the connection closed after {got} bytes{}", .of.map(|of| format!(" of {of}")).unwrap_or_default())]
+    Cut {
+        /// Bytes that came.
+        got: u64,
+        /// Bytes that were promised, where that was told.
+        of: Option<u64>,
+    },
+    /// The dump does not hold together.
+    #[error("the snapshot does not hold together: {0}")]
+    Corrupt(rdb::Error),
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] artifacts::Error),
+    /// It was told to stop.
+    #[error("the snapshot was stopped")]
+    Stopped,
+    /// A stage ended without a word: a fault of ours.
+    #[error("a stage of the pipeline ended unexpectedly: {0}")]
+    Stage(&'static str),
+}
+
+/// How far a snapshot is; read from outside while it runs.
+#[derive(Debug, Default)]
+pub struct Meter {
+    bytes: AtomicU64,
+    stored_bytes: AtomicU64,
+    keys: AtomicU64,
+    bytes_expected: AtomicU64,
+    waiting: std::sync::Mutex<String>,
+}
+
+impl Meter {
+    /// Bytes of the dump read.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes handed to storage.
+    pub fn stored_bytes(&self) -> u64 {
+        self.stored_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Keys walked.
+    pub fn keys(&self) -> u64 {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    /// Length of the dump where the source tells it; zero otherwise.
+    pub fn bytes_expected(&self) -> u64 {
+        self.bytes_expected.load(Ordering::Relaxed)
+    }
+
+    /// What the snapshot waits for; empty while it moves.
+    pub fn waiting_for(&self) -> String {
+        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn wait_for(&self, what: &str) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *waiting != what {
+            what.clone_into(&mut waiting);
+        }
+    }
+}
+
+/// One shard to take, and where to.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The shard's name; the name of its files begins with it.
+    pub shard_name: String,
+    /// The source.
+    pub source: Target,
+    /// What it said of itself.
+    pub facts: Facts,
+    /// The folder of the attempt.
+    pub folder: Folder,
+}
+
+/// Takes a snapshot of one shard and stores it. All of it is durable on return; it is not published.
+///
+/// When `stop` is cancelled the connection is closed, which ends the save of a diskless source, and the upload is aborted.
+///
+/// # Errors
+///
+/// [`Error`], by condition. What was stored is left to the collector.
+pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop: &CancellationToken) -> Result<ShardManifest, Error> {
+    meter.wait_for("the source to answer");
+    let begin = replication::begin(&request.source, &request.facts, |what| meter.wait_for(what));
+    let mut transfer = tokio::select! {
+        transfer = begin => transfer?,
+        () = stop.cancelled() => return Err(Error::Stopped),
+    };
+    meter.wait_for("the first byte of the snapshot");
+    if let replication::Framing::Length(total) = transfer.framing {
+        meter.bytes_expected.store(total, Ordering::Relaxed);
+    }
+
+    let (pieces, pieces_in) = mpsc::channel::<Vec<u8>>(PIECES);
+    let (spare, mut spare_in) = mpsc::channel::<Vec<u8>>(PIECES + 2);
+    let (parts, parts_in) = mpsc::channel::<encode::Output>(PARTS);
+    let framing = transfer.framing.clone();
+    let options = encode::Options { compression: storage.compression(), segment_bytes: storage.segment_bytes() };
+    let (encoder_meter, ended) = (Arc::clone(meter), Arc::new(Ended::default()));
+    let encoder_ended = Arc::clone(&ended);
+    // Its own thread and not the pool of the runtime: it lives as long as the transfer.
+    let (result, summary) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("snapshot".to_owned())
+        .spawn(move || {
+            let _ = result.send(encode::run(&framing, &options, pieces_in, &spare, &parts, &encoder_meter, &encoder_ended));
+        })
+        .map_err(|_| Error::Stage("no thread could be started"))?;
+
+    let reading = read(&mut transfer, pieces, &mut spare_in, &ended, meter);
+    let storing = store(request, storage, parts_in, meter);
+    let work = async {
+        // The reader stops when the encoder is content or has failed; the uploader when the encoder has dropped its end.
+        let (read, stored, summary) = tokio::join!(reading, storing, summary);
+        (read, stored, summary.unwrap_or(Err(Error::Stage("the encoder"))))
+    };
+    let (read, stored, summary) = tokio::select! {
+        done = work => done,
+        () = stop.cancelled() => return Err(Error::Stopped),
+    };
+    // The storage's fault stops the encoder, and that the reader; the source's fault comes before what the encoder makes of it.
+    let (segments, upload_started_at) = stored?;
+    let summary = match (read, summary) {
+        (_, Ok(summary)) => summary,
+        (Err(fault), Err(Error::Cut { .. } | Error::Stage(_))) => return Err(fault),
+        (_, Err(fault)) => return Err(fault),
+    };
+    let upload_ended_at = Utc::now();
+    Ok(manifest(request, &transfer, segments, summary, upload_started_at.unwrap_or(upload_ended_at), upload_ended_at))
+}
+
+fn manifest(
+    request: &Request,
+    transfer: &Transfer,
+    segments: Vec<Segment>,
+    walk: rdb::Summary,
+    upload_started_at: crate::cluster::Timestamp,
+    upload_ended_at: crate::cluster::Timestamp,
+) -> ShardManifest {
+    let level = match (&walk.opaque, walk.counts_match) {
+        (None, Some(true) | None) => Level::Walked,
+        (None, Some(false)) | (Some(_), _) => Level::Sealed,
+    };
+    ShardManifest {
+        name: request.shard_name.clone(),
+        segments,
+        size_bytes: walk.bytes,
+        level,
+        source_host: request.source.name.clone(),
+        source_role: request.facts.role,
+        engine: request.facts.engine.as_str().to_owned(),
+        engine_version: request.facts.version.to_string(),
+        run_id: request.facts.run_id.clone(),
+        replication_id: transfer.replication_id.clone(),
+        replication_offset: transfer.replication_offset,
+        rdb_only: transfer.rdb_only,
+        used_memory_bytes: request.facts.used_memory_bytes,
+        fork_micros: None,
+        copy_on_write_bytes: None,
+        snapshot_started_at: transfer.asked_at,
+        snapshot_at: transfer.began_at,
+        upload_started_at,
+        upload_ended_at,
+        walk,
+    }
+}
+
+/// Set by the encoder, read by the reader of the socket.
+#[derive(Debug, Default)]
+struct Ended {
+    perhaps: std::sync::atomic::AtomicBool,
+}
+
+async fn read(transfer: &mut Transfer, pieces: mpsc::Sender<Vec<u8>>, spare: &mut mpsc::Receiver<Vec<u8>>, ended: &Ended, meter: &Meter) -> Result<(), Error> {
+    let mut first = true;
+    loop {
+        let mut piece = spare.try_recv().unwrap_or_default();
+        if piece.capacity() < PIECE_BYTES {
+            piece = Vec::with_capacity(PIECE_BYTES);
+        }
+        let next = transfer.read(&mut piece);
+        let count = if ended.perhaps.load(Ordering::Acquire) {
+            match timeout(CLOSE_TIMEOUT, next).await {
+                Ok(count) => count?,
+                Err(_) => return Ok(()),
+            }
+        } else {
+            tokio::select! {
+                count = next => count?,
+                () = pieces.closed() => return Ok(()),
+            }
+        };
+        if count == 0 {
+            return Ok(());
+        }
+        if first {
+            meter.wait_for("");
+            first = false;
+        }
+        // A closed channel means that the encoder has what it wants, or has failed and says so itself.
+        if pieces.send(piece).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+type Stored = (Vec<Segment>, Option<crate::cluster::Timestamp>);
+
+async fn store(request: &Request, storage: &Storage, mut parts: mpsc::Receiver<encode::Output>, meter: &Meter) -> Result<Stored, Error> {
+    let mut segments = Vec::new();
+    let mut open: Option<(String, OpenUpload)> = None;
+    let mut first_at = None;
+    while let Some(output) = parts.recv().await {
+        match output {
+            encode::Output::Part(bytes) => {
+                first_at.get_or_insert_with(Utc::now);
+                let count = bytes.len() as u64;
+                let upload = match &mut open {
+                    Some((_, upload)) => upload,
+                    None => {
+                        let file = file_name(&request.shard_name, segments.len(), storage);
+                        let upload = storage.upload(&request.folder, &file).await?;
+                        &mut open.insert((file, OpenUpload(Some(upload)))).1
+                    }
+                };
+                upload.part(bytes).await?;
+                meter.stored_bytes.fetch_add(count, Ordering::Relaxed);
+            }
+            encode::Output::SegmentEnd { stored_bytes, sha256 } => {
+                let Some((file, mut upload)) = open.take() else {
+                    return Err(Error::Stage("a segment without parts"));
+                };
+                upload.complete().await?;
+                segments.push(Segment { file, stored_bytes, sha256 });
+            }
+        }
+    }
+    match open {
+        // The encoder gave up in the middle; it says why.
+        Some((_, mut upload)) => {
+            upload.abort().await;
+            Ok((Vec::new(), first_at))
+        }
+        None => Ok((segments, first_at)),
+    }
+}
+
+fn file_name(shard: &str, segment: usize, storage: &Storage) -> String {
+    match storage.compression() {
+        artifacts::Compression::None => format!("{shard}-{segment}.rdb"),
+        artifacts::Compression::Zstd(_) => format!("{shard}-{segment}.rdb.zst"),
+    }
+}
+
+/// An upload that is aborted when it is dropped before its end: on a failure, and when the attempt is stopped.
+struct OpenUpload(Option<Upload>);
+
+impl OpenUpload {
+    async fn part(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+        match &mut self.0 {
+            Some(upload) => Ok(upload.part(bytes).await?),
+            None => Err(Error::Stage("a part after the end")),
+        }
+    }
+
+    async fn complete(&mut self) -> Result<(), Error> {
+        match &mut self.0 {
+            Some(upload) => upload.complete().await?,
+            None => return Err(Error::Stage("an end after the end")),
+        }
+        self.0 = None;
+        Ok(())
+    }
+
+    async fn abort(&mut self) {
+        if let Some(upload) = self.0.take() {
+            upload.abort().await;
+        }
+    }
+}
+
+impl Drop for OpenUpload {
+    fn drop(&mut self) {
+        if let (Some(upload), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(upload.abort());
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! The store's contract: what is durable when a call returns, and who may change what.
+//!
+//! One trait, at the level of operations and not of keys, because it has more than one implementation. Every call that
+//! changes something is one transaction; it calls [`Operation::apply`] inside, and is durable when it returns. Every read
+//! gives only what is durable.
+//!
+//! Owns the relations between rows: an operation and its draft backup, the uniqueness of names, one exclusive operation per
+//! cluster, the idempotency keys, the attempts whose files are doomed. Knows nothing of Redis, storage or the wire.
+
+mod row;
+pub mod sled;
+
+use crate::backup::{Backup, BackupId, Name};
+use crate::cluster::{ClusterId, FolderId, Timestamp};
+use crate::failure::Failure;
+use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, Step};
+use async_trait::async_trait;
+use chrono::Utc;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The store's own clock, by which leases lapse and files fall due.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self(Arc::new(Utc::now))
+    }
+
+    /// A clock told by `now`; for tests.
+    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// Longest manifest, in bytes.
+pub const MANIFEST_BYTES: usize = 1 << 20;
+
+/// Most rows of one page.
+pub const PAGE_ROWS: usize = 1000;
+
+/// The zones whose operations a process works on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Zones(BTreeSet<String>);
+
+impl Zones {
+    /// These zones; none means all.
+    pub fn new(zones: impl IntoIterator<Item = String>) -> Self {
+        Self(zones.into_iter().collect())
+    }
+
+    /// Whether an operation of `zone` may be worked on here. An operation without a zone may be worked on anywhere.
+    pub fn serve(&self, zone: Option<&str>) -> bool {
+        self.0.is_empty() || zone.is_none_or(|zone| self.0.contains(zone))
+    }
+}
+
+/// A caller's key, by which a repeated call finds the operation of the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Who asks; keys of different callers have nothing to do with one another.
+    pub caller: String,
+    /// The key, 1 to 128 visible ASCII characters.
+    pub key: String,
+    /// SHA-256 over the method and the canonical request.
+    pub digest: [u8; 32],
+}
+
+/// A new operation with what its acceptance changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Create {
+    /// The operation, QUEUED, revision 1, epoch 0.
+    pub operation: Operation,
+    /// The draft row for [`Spec::CreateBackup`](crate::operation::Spec::CreateBackup), and only for it.
+    pub draft: Option<Backup>,
+    /// The caller's key, if there is one.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// What [`Store::create`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The operation is new.
+    New(Operation),
+    /// The same key came with the same request before: this is its operation, in its current state.
+    Existing(Operation),
+}
+
+/// What a worker holds after [`Store::claim`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The operation, RUNNING, with the worker's epoch.
+    pub operation: Operation,
+}
+
+/// The end of an attempt's work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The backup's row after success. For the end of a creation it must be AVAILABLE; for the end of a deletion there is
+    /// none, the row is DELETING already.
+    pub backup: Option<Backup>,
+}
+
+/// Which operations to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OperationFilter {
+    /// Those of a folder.
+    Folder(FolderId),
+    /// Those of a cluster.
+    Cluster(ClusterId),
+}
+
+/// Which backups to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackupFilter {
+    /// Those of a folder, in any state.
+    Folder(FolderId),
+    /// Those of a cluster, in any state.
+    Cluster(ClusterId),
+    /// The available ones of a folder.
+    FolderAvailable(FolderId),
+    /// The available ones of a cluster.
+    ClusterAvailable(ClusterId),
+}
+
+/// One attempt whose files must go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doomed {
+    /// The operation that it was an attempt of.
+    pub operation_id: OperationId,
+    /// Its number.
+    pub epoch: Epoch,
+    /// The folder of the backup.
+    pub folder_id: FolderId,
+    /// The cluster of the backup.
+    pub cluster_id: ClusterId,
+    /// The backup that it was to make.
+    pub backup_id: BackupId,
+    /// How often its files were looked for already.
+    pub looks: u32,
+}
+
+/// Waits between the looks for a doomed attempt's files: a late worker may still write. After the last one its row goes.
+pub const LOOK_AGAIN: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(600), Duration::from_secs(24 * 3600)];
+
+/// Why a call changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No such operation.
+    #[error("no such operation")]
+    NoOperation,
+    /// No such backup, or one that is being deleted.
+    #[error("no such backup")]
+    NoBackup,
+    /// Another operation holds the cluster or the backup.
+    #[error("conflicting operation \"{0}\" detected")]
+    Conflict(String),
+    /// The folder has a backup of this name.
+    #[error("the folder has a backup named {0} already")]
+    NameTaken(Name),
+    /// The backup is not in a state for this.
+    #[error("the backup is not available: it is {0}")]
+    NotAvailable(&'static str),
+    /// The backup is held by a person, for this reason.
+    #[error("the backup is held: {0}")]
+    Held(String),
+    /// The key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// As many operations wait as may.
+    #[error("{0} operations wait already")]
+    QueueFull(usize),
+    /// The attempt is over; the caller is a late worker. Dropped and counted.
+    #[error("fenced: {0}")]
+    Fenced(String),
+    /// The worker was told to stop; only its end may follow.
+    #[error("the operation is being cancelled")]
+    Cancelling,
+    /// The event does not fit the state: a fault of ours.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// The rows given do not fit one another or their limits: a fault of ours.
+    #[error("{0}")]
+    Invalid(String),
+    /// The store cannot be written or read; whether a change was made is decided at the next start.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// A stored row does not hold together.
+    #[error("a stored row is damaged: {0}")]
+    Damaged(String),
+}
+
+/// The durable record of operations, backups and attempts.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Accepts an operation together with all that its acceptance changes.
+    ///
+    /// In this order: a known idempotency key answers before anything else is looked at. Then the queue's limit. Then by
+    /// the operation's spec: `CreateBackup` needs the cluster free of other exclusive operations and the draft's name free
+    /// in its folder, and inserts the draft. `UpdateBackup` needs an AVAILABLE backup that no operation works on, and a
+    /// free name if it brings one (its own is free); the new name is taken now. `DeleteBackup` needs an AVAILABLE or
+    /// ERROR backup that no operation works on and no hold protects; it marks the backup DELETING until now plus `grace`
+    /// (an ERROR one until now), and frees its name. Both mark the backup busy with the operation.
+    ///
+    /// Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyReused`], [`Error::QueueFull`], [`Error::Conflict`], [`Error::NameTaken`], [`Error::NoBackup`] (also for
+    /// one that is DELETING), [`Error::NotAvailable`], [`Error::Held`], [`Error::Unavailable`].
+    async fn create(&self, create: Create, grace: Duration) -> Result<Created, Error>;
+
+    /// The operation with this id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoOperation`], [`Error::Unavailable`], [`Error::Damaged`].
+    async fn get(&self, id: OperationId) -> Result<Operation, Error>;
+
+    /// Operations, newest first, at most `limit` (1 to [`PAGE_ROWS`]), those older than `after` if it is given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn list(&self, filter: &OperationFilter, after: Option<OperationId>, limit: usize) -> Result<Vec<Operation>, Error>;
+
+    /// Takes the due operation that has waited longest in a zone of `zones` and leases it.
+    ///
+    /// Due means queued with `not_before` reached, or held with a lapsed lease, by the store's own clock. The epoch is one
+    /// higher than before. An operation that ends by being looked at (deadline, third crash, lapsed cancellation) is ended
+    /// here, with the same effects as [`Store::complete`], and the search goes on; its id is in the second part of the
+    /// answer, so that those who wait for it can be told. Durable on return. `lease` is at least one second.
+    ///
+    /// For a spec with attempts, the row of this attempt is durable too, and the attempts before it are doomed, except one
+    /// that is decided to be published.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`]; nothing was leased.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped, an operation may stay leased until the lease lapses.
+    async fn claim(&self, zones: &Zones, lease: Duration) -> Result<(Option<Claim>, Vec<OperationId>), Error>;
+
+    /// When the next operation falls due that a claim for `zones` would look at; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    async fn next_due(&self, zones: &Zones) -> Result<Option<Timestamp>, Error>;
+
+    /// Extends the lease of an attempt and tells its state: the worker hears a cancellation here. A lapsed lease is
+    /// extended too as long as no other attempt has begun.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`], [`Error::NoOperation`], [`Error::Unavailable`].
+    async fn renew(&self, id: OperationId, epoch: Epoch, lease: Duration) -> Result<Operation, Error>;
+
+    /// Records that a step starts; with the decision to publish for PUBLISH, and the manifest's exact bytes with it (at
+    /// most [`MANIFEST_BYTES`]).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`], [`Error::Cancelling`], [`Error::NotAllowed`], [`Error::Unavailable`].
+    async fn step(&self, id: OperationId, epoch: Epoch, step: Step, publication: Option<(Publication, Vec<u8>)>) -> Result<Operation, Error>;
+
+    /// Records progress.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`], [`Error::Unavailable`].
+    async fn progress(&self, id: OperationId, epoch: Epoch, progress: Progress) -> Result<Operation, Error>;
+
+    /// Ends an attempt that another may follow. It dooms the attempt's files, unless they are decided to be published. May
+    /// end the operation, with the effects of [`Store::complete`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`], [`Error::Unavailable`].
+    async fn retry(&self, id: OperationId, epoch: Epoch, wait: Duration, fault: Fault, failure: Failure) -> Result<Operation, Error>;
+
+    /// Gives an attempt back at a graceful stop. It dooms the attempt's files, as [`Store::retry`] does, and ends an operation
+    /// that was told to stop.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`], [`Error::Unavailable`].
+    async fn hand_back(&self, id: OperationId, epoch: Epoch) -> Result<Operation, Error>;
+
+    /// Ends the operation: its terminal state, the backup's row and the attempts change together, once.
+    ///
+    /// SUCCEEDED: the row of `completion.backup` replaces the backup's row (which must exist), no longer busy; for a
+    /// creation the published attempt's row is forgotten, its files belong to the backup. FAILED: a draft becomes ERROR,
+    /// any other backup stays as it is, no longer busy. CANCELLED: a draft goes, and its name is free. In every case the
+    /// exclusive hold on the cluster ends, all other attempts are doomed, and the recorded manifest is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`], [`Error::NotAllowed`], [`Error::Unavailable`].
+    async fn complete(&self, id: OperationId, epoch: Epoch, completion: Completion) -> Result<Operation, Error>;
+
+    /// Asks an operation to stop, and tells its state then. A queued one ends at once, with the effects of
+    /// [`Store::complete`]; one that cannot be stopped any more, or has ended, is told as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoOperation`], [`Error::Unavailable`].
+    async fn cancel(&self, id: OperationId) -> Result<Operation, Error>;
+
+    /// The exact bytes of the manifest recorded with the decision to publish; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn manifest(&self, id: OperationId) -> Result<Option<Vec<u8>>, Error>;
+
+    /// The backup with this id, in any state.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoBackup`], [`Error::Unavailable`], [`Error::Damaged`].
+    async fn backup(&self, id: BackupId) -> Result<Backup, Error>;
+
+    /// Backups, newest first, at most `limit` (1 to [`PAGE_ROWS`]), those older than `after` if it is given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn backups(&self, filter: &BackupFilter, after: Option<BackupId>, limit: usize) -> Result<Vec<Backup>, Error>;
+
+    /// Attempts whose files are to be looked for now, the longest due first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn doomed(&self, limit: usize) -> Result<Vec<Doomed>, Error>;
+
+    /// Records that a doomed attempt's files were looked for and deleted; it falls due again by [`LOOK_AGAIN`], and its row
+    /// goes after the last look. Nothing happens when the row's count of looks is not `looks`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    async fn looked(&self, id: OperationId, epoch: Epoch, looks: u32) -> Result<(), Error>;
+
+    /// Backups whose files may go now: DELETING, due, and not busy; at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn purgeable(&self, limit: usize) -> Result<Vec<Backup>, Error>;
+
+    /// Forgets the row of a backup whose files are gone. Nothing happens unless it is DELETING and due.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    async fn purged(&self, id: BackupId) -> Result<(), Error>;
+
+    /// Forgets operations that ended longer than `retention` ago, with their idempotency keys; at most 1,000 at a time.
+    /// Tells how many went.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    async fn expire(&self, retention: Duration) -> Result<usize, Error>;
+
+    /// Whether the store can still be written; a poisoned store never can again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] with the reason.
+    fn ready(&self) -> Result<(), Error>;
+}

@@ -1,0 +1,162 @@
+//! What the acceptance of an operation changes.
+
+use super::judge::{Judge, later};
+use super::keys;
+use super::live::Entry;
+use super::rows::{KeyUse, damaged};
+use crate::backup::{Backup, BackupId, State};
+use crate::operation::{self, BackupChanges, Epoch, Operation, OperationId, Spec};
+use crate::store::{Create, Created, Error, Idempotency};
+use aws_lc_rs::digest;
+use std::time::Duration;
+
+impl Judge {
+    pub(super) fn create(&mut self, create: Create, grace: Duration) -> Result<Created, Error> {
+        let Create { operation, draft, idempotency } = create;
+        if let Some(idempotency) = &idempotency
+            && let Some(existing) = self.known(idempotency)?
+        {
+            return Ok(Created::Existing(existing));
+        }
+        check(&operation, draft.as_ref())?;
+        if self.rows.has(&keys::operation(operation.id))? {
+            return Err(Error::Invalid("there is an operation of this id".to_owned()));
+        }
+        if self.queued() >= self.queue_limit {
+            return Err(Error::QueueFull(self.queue_limit));
+        }
+        match (&operation.spec, draft) {
+            (Spec::CreateBackup, Some(draft)) => self.accept_creation(&operation, draft)?,
+            // Refused by the check above.
+            (Spec::CreateBackup, None) => {}
+            (Spec::UpdateBackup(changes), _) => self.accept_update(&operation, changes)?,
+            (Spec::DeleteBackup, _) => self.accept_deletion(&operation, grace)?,
+        }
+        if let Some(idempotency) = &idempotency {
+            let hash = hash(idempotency);
+            self.rows.write(keys::idempotency(&hash), &KeyUse { operation_id: operation.id, digest: idempotency.digest })?;
+            self.rows.write(keys::key_of(operation.id), &hash)?;
+        }
+        for listing in keys::listings_of_operation(operation.id, &operation.folder_id, &operation.cluster_id) {
+            self.rows.mark(listing)?;
+        }
+        self.rows.mark(keys::live(operation.id))?;
+        self.rows.write(keys::operation(operation.id), &operation)?;
+        self.set_live(operation.id, Entry::of(&operation));
+        Ok(Created::New(operation))
+    }
+
+    /// The operation that a caller's key was used for.
+    fn known(&self, idempotency: &Idempotency) -> Result<Option<Operation>, Error> {
+        let Some(used) = self.rows.read::<KeyUse>(&keys::idempotency(&hash(idempotency)))? else { return Ok(None) };
+        if used.digest != idempotency.digest {
+            return Err(Error::KeyReused);
+        }
+        let operation = self.rows.operation(used.operation_id)?;
+        operation.map(Some).ok_or_else(|| damaged(keys::Kind::Idempotency, format_args!("there is no operation {}", used.operation_id)))
+    }
+
+    fn accept_creation(&mut self, operation: &Operation, draft: Backup) -> Result<(), Error> {
+        let hold = keys::hold(&operation.cluster_id);
+        if let Some(holder) = self.rows.read::<OperationId>(&hold)? {
+            return Err(Error::Conflict(holder.to_string()));
+        }
+        let name = keys::name(&draft.folder_id, &draft.name);
+        if self.rows.has(&name)? {
+            return Err(Error::NameTaken(draft.name));
+        }
+        if self.rows.has(&keys::backup(draft.id))? {
+            return Err(Error::Invalid("there is a backup of the draft's id".to_owned()));
+        }
+        self.rows.write(hold, &operation.id)?;
+        self.rows.write(name, &draft.id)?;
+        for listing in keys::listings_of_backup(draft.id, &draft.folder_id, &draft.cluster_id) {
+            self.rows.mark(listing)?;
+        }
+        self.rows.write(keys::backup(draft.id), &draft)
+    }
+
+    fn accept_update(&mut self, operation: &Operation, changes: &BackupChanges) -> Result<(), Error> {
+        let mut backup = self.idle_backup(operation.backup_id)?;
+        if let State::Error(_) = backup.state {
+            return Err(Error::NotAvailable("ERROR"));
+        }
+        if let Some(name) = &changes.name {
+            let key = keys::name(&backup.folder_id, name);
+            match self.rows.read::<BackupId>(&key)? {
+                Some(owner) if owner != backup.id => return Err(Error::NameTaken(name.clone())),
+                Some(_) => {}
+                None => self.rows.write(key, &backup.id)?,
+            }
+        }
+        backup.busy = Some(operation.id.to_string());
+        self.rows.write(keys::backup(backup.id), &backup)
+    }
+
+    fn accept_deletion(&mut self, operation: &Operation, grace: Duration) -> Result<(), Error> {
+        let mut backup = self.idle_backup(operation.backup_id)?;
+        if let Some(hold) = backup.holds.first() {
+            return Err(Error::Held(hold.reason.clone()));
+        }
+        let now = self.now();
+        let purge_at = if let State::Error(_) = backup.state { now } else { later(now, grace) };
+        backup.state = State::Deleting { purge_at };
+        backup.busy = Some(operation.id.to_string());
+        self.rows.remove(keys::name(&backup.folder_id, &backup.name));
+        self.rows.mark(keys::purge(purge_at, backup.id))?;
+        self.rows.write(keys::backup(backup.id), &backup)
+    }
+
+    /// A backup that is AVAILABLE or ERROR and that no operation works on.
+    fn idle_backup(&self, id: BackupId) -> Result<Backup, Error> {
+        let backup = self.rows.backup(id)?.ok_or(Error::NoBackup)?;
+        match &backup.state {
+            State::Deleting { .. } => return Err(Error::NoBackup),
+            State::Creating => return Err(Error::NotAvailable("CREATING")),
+            State::Available | State::Error(_) => {}
+        }
+        match backup.busy {
+            Some(holder) => Err(Error::Conflict(holder)),
+            None => Ok(backup),
+        }
+    }
+}
+
+/// Whether the rows given fit one another.
+fn check(operation: &Operation, draft: Option<&Backup>) -> Result<(), Error> {
+    let fresh = match operation.state {
+        operation::State::Queued { .. } => operation.revision == 1 && operation.epoch == Epoch(0) && operation.publication.is_none(),
+        operation::State::Running { .. }
+        | operation::State::Cancelling { .. }
+        | operation::State::Succeeded(_)
+        | operation::State::Failed(_)
+        | operation::State::Cancelled => false,
+    };
+    if !fresh {
+        return Err(Error::Invalid("a new operation is QUEUED, of revision 1 and epoch 0".to_owned()));
+    }
+    let fits = match (&operation.spec, draft) {
+        (Spec::CreateBackup, Some(draft)) => {
+            draft.id == operation.backup_id
+                && draft.folder_id == operation.folder_id
+                && draft.cluster_id == operation.cluster_id
+                && draft.operation_id == operation.id.to_string()
+                && draft.state == State::Creating
+        }
+        (Spec::CreateBackup, None) | (Spec::UpdateBackup(_) | Spec::DeleteBackup, Some(_)) => false,
+        (Spec::UpdateBackup(_) | Spec::DeleteBackup, None) => true,
+    };
+    if fits { Ok(()) } else { Err(Error::Invalid("a creation, and nothing else, comes with a draft of its own backup".to_owned())) }
+}
+
+/// SHA-256 over caller and key, each behind its length.
+fn hash(idempotency: &Idempotency) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for text in [&idempotency.caller, &idempotency.key] {
+        context.update(&(text.len() as u64).to_be_bytes());
+        context.update(text.as_bytes());
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}

@@ -1,0 +1,98 @@
+//! What the end of an operation changes, besides its attempts.
+
+use super::judge::Judge;
+use super::keys;
+use crate::backup::{self, Backup, BackupId};
+use crate::operation::{Operation, OperationId, Spec, State};
+use crate::store::Error;
+
+impl Judge {
+    /// Ends what an operation held: its cluster, its backup, its manifest, its place among the living.
+    pub(super) fn end(&mut self, operation: &Operation, result: Option<Backup>) -> Result<(), Error> {
+        self.rows.remove(keys::live(operation.id));
+        self.rows.mark(keys::ended(operation.modified_at, operation.id))?;
+        let hold = keys::hold(&operation.cluster_id);
+        if operation.spec.is_exclusive() && self.rows.read::<OperationId>(&hold)? == Some(operation.id) {
+            self.rows.remove(hold);
+        }
+        if operation.publication.is_some() {
+            self.forget_manifest(operation.id)?;
+        }
+        let backup = self.rows.backup(operation.backup_id)?;
+        match (&operation.state, &operation.spec) {
+            (State::Succeeded(_), Spec::CreateBackup | Spec::UpdateBackup(_)) => self.replace(operation, backup, result),
+            (State::Succeeded(_), Spec::DeleteBackup) if result.is_some() => Err(Error::Invalid("the end of a deletion brings no backup".to_owned())),
+            (State::Cancelled, Spec::CreateBackup) => {
+                if let Some(backup) = backup.filter(|backup| backup.state == backup::State::Creating) {
+                    self.rows.remove(keys::name(&backup.folder_id, &backup.name));
+                    self.forget_backup(&backup);
+                }
+                Ok(())
+            }
+            (State::Failed(failure), Spec::CreateBackup) => {
+                let Some(mut backup) = backup else { return Ok(()) };
+                if backup.state == backup::State::Creating {
+                    backup.state = backup::State::Error(failure.clone());
+                }
+                self.release(backup)
+            }
+            (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::UpdateBackup(_) | Spec::DeleteBackup) => {
+                let Some(backup) = backup else { return Ok(()) };
+                self.free_new_name(operation, &backup, &backup)?;
+                self.release(backup)
+            }
+            (State::Queued { .. } | State::Running { .. } | State::Cancelling { .. }, _) => Ok(()),
+        }
+    }
+
+    /// Puts the row that the work gave in the place of the one before.
+    fn replace(&mut self, operation: &Operation, before: Option<Backup>, after: Option<Backup>) -> Result<(), Error> {
+        let invalid = |what: &str| Error::Invalid(what.to_owned());
+        let before = before.ok_or_else(|| invalid("the backup that the work was for is gone"))?;
+        let mut after = after.ok_or_else(|| invalid("success brings the backup's row"))?;
+        if after.id != before.id || after.folder_id != before.folder_id || after.cluster_id != before.cluster_id {
+            return Err(invalid("the backup's row is that of another"));
+        }
+        if after.state != backup::State::Available {
+            return Err(invalid("the backup's row after success is not AVAILABLE"));
+        }
+        if self.rows.read::<BackupId>(&keys::name(&after.folder_id, &after.name))? != Some(after.id) {
+            return Err(invalid("the backup's new name was not taken for it"));
+        }
+        if after.name != before.name {
+            self.rows.remove(keys::name(&before.folder_id, &before.name));
+        }
+        self.free_new_name(operation, &before, &after)?;
+        after.busy = None;
+        self.rows.write(keys::backup(after.id), &after)
+    }
+
+    /// Frees the name that was taken when a change was accepted, if it did not become the backup's.
+    fn free_new_name(&mut self, operation: &Operation, before: &Backup, after: &Backup) -> Result<(), Error> {
+        let Spec::UpdateBackup(changes) = &operation.spec else { return Ok(()) };
+        if let Some(name) = &changes.name
+            && *name != before.name
+            && *name != after.name
+        {
+            let key = keys::name(&before.folder_id, name);
+            if self.rows.read::<BackupId>(&key)? == Some(before.id) {
+                self.rows.remove(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a backup that no operation works on any more.
+    fn release(&mut self, mut backup: Backup) -> Result<(), Error> {
+        backup.busy = None;
+        self.rows.write(keys::backup(backup.id), &backup)
+    }
+
+    /// Removes the row of a backup with the marks by which it is listed. Its name and its place for purging are others' business.
+    pub(super) fn forget_backup(&mut self, backup: &Backup) {
+        for listing in keys::listings_of_backup(backup.id, &backup.folder_id, &backup.cluster_id) {
+            self.rows.remove(listing);
+        }
+        self.rows.remove(keys::backup(backup.id));
+    }
+}

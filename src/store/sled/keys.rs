@@ -1,0 +1,322 @@
+//! The keys of the one tree: which rows there are and in what order they lie.
+//!
+//! The first byte tells the kind. Identifiers of operations and backups are UUIDs of version 7, so the order of their bytes
+//! is the order of creation. Text is followed by a zero byte, which none of our texts can hold. Instants keep their order as
+//! bytes.
+
+use crate::backup::{BackupId, Name};
+use crate::cluster::{ClusterId, FolderId, Timestamp};
+use crate::operation::{Epoch, OperationId};
+use std::ops::Range;
+
+/// Declares the kinds with their first byte and their word in messages.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $byte:literal, $word:literal;)*) => {
+        /// The kind of a row.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Kind {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Kind {
+            /// The kind whose keys begin with this byte.
+            pub(super) fn of(byte: u8) -> Option<Self> {
+                match byte {
+                    $($byte => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+
+            fn byte(self) -> u8 {
+                match self {
+                    $(Self::$name => $byte,)*
+                }
+            }
+
+            /// Its word in messages.
+            pub(super) fn word(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Format of the whole store: [`FORMAT`](super::rows::FORMAT).
+    Format = b'0', "format";
+    /// An attempt with a folder in storage: [`Attempt`](super::rows::Attempt).
+    Attempt = b'a', "attempt";
+    /// A backup.
+    Backup = b'b', "backup";
+    /// Mark: a doomed attempt by its next look.
+    Doomed = b'd', "doomed attempt";
+    /// Mark: an operation by its end.
+    Ended = b'e', "end of an operation";
+    /// A caller's key: [`KeyUse`](super::rows::KeyUse).
+    Idempotency = b'i', "idempotency key";
+    /// From an operation to its caller's key.
+    KeyOf = b'k', "key of an operation";
+    /// Mark: an operation that has not ended.
+    Live = b'l', "live operation";
+    /// A piece of the manifest that an operation is to publish.
+    Manifest = b'm', "manifest";
+    /// From a name in a folder to the backup that has it.
+    Name = b'n', "name";
+    /// An operation.
+    Operation = b'o', "operation";
+    /// Mark: a backup by the time from which its files may go.
+    Purge = b'p', "purge";
+    /// From a cluster to the operation that holds it.
+    Hold = b'x', "hold on a cluster";
+    /// Mark: a backup in its cluster.
+    BackupOfCluster = b'B', "backup of a cluster";
+    /// Mark: a backup in its folder.
+    BackupOfFolder = b'D', "backup of a folder";
+    /// Mark: an operation on a cluster.
+    OperationOfCluster = b'C', "operation of a cluster";
+    /// Mark: an operation in its folder.
+    OperationOfFolder = b'F', "operation of a folder";
+}
+
+/// A key of the tree.
+pub(super) type Key = Vec<u8>;
+
+/// Bytes of an instant in a key.
+const INSTANT_BYTES: usize = 12;
+
+/// Bytes of an identifier in a key.
+const ID_BYTES: usize = 16;
+
+fn key(kind: Kind, parts: &[&[u8]]) -> Key {
+    let mut key = vec![kind.byte()];
+    for part in parts {
+        key.extend_from_slice(part);
+    }
+    key
+}
+
+/// An instant as bytes that keep its order.
+fn instant(at: Timestamp) -> [u8; INSTANT_BYTES] {
+    let seconds = (at.timestamp() as u64) ^ (1 << 63);
+    let mut bytes = [0; INSTANT_BYTES];
+    bytes[..8].copy_from_slice(&seconds.to_be_bytes());
+    bytes[8..].copy_from_slice(&at.timestamp_subsec_nanos().to_be_bytes());
+    bytes
+}
+
+pub(super) fn format() -> Key {
+    key(Kind::Format, &[])
+}
+
+pub(super) fn attempt(id: OperationId, epoch: Epoch) -> Key {
+    key(Kind::Attempt, &[id.as_bytes(), &epoch.0.to_be_bytes()])
+}
+
+/// All attempts of an operation.
+pub(super) fn attempts(id: OperationId) -> Range<Key> {
+    all(key(Kind::Attempt, &[id.as_bytes()]))
+}
+
+pub(super) fn backup(id: BackupId) -> Key {
+    key(Kind::Backup, &[id.as_bytes()])
+}
+
+pub(super) fn doomed(next_look: Timestamp, id: OperationId, epoch: Epoch) -> Key {
+    key(Kind::Doomed, &[&instant(next_look), id.as_bytes(), &epoch.0.to_be_bytes()])
+}
+
+/// Doomed attempts whose next look is not after `now`.
+pub(super) fn doomed_until(now: Timestamp) -> Range<Key> {
+    key(Kind::Doomed, &[])..after(key(Kind::Doomed, &[&instant(now)]))
+}
+
+pub(super) fn ended(at: Timestamp, id: OperationId) -> Key {
+    key(Kind::Ended, &[&instant(at), id.as_bytes()])
+}
+
+/// Operations that ended before `then`.
+pub(super) fn ended_before(then: Timestamp) -> Range<Key> {
+    key(Kind::Ended, &[])..key(Kind::Ended, &[&instant(then)])
+}
+
+pub(super) fn idempotency(hash: &[u8; 32]) -> Key {
+    key(Kind::Idempotency, &[hash])
+}
+
+pub(super) fn key_of(id: OperationId) -> Key {
+    key(Kind::KeyOf, &[id.as_bytes()])
+}
+
+pub(super) fn live(id: OperationId) -> Key {
+    key(Kind::Live, &[id.as_bytes()])
+}
+
+/// All operations that have not ended.
+pub(super) fn all_live() -> Range<Key> {
+    all(key(Kind::Live, &[]))
+}
+
+pub(super) fn manifest(id: OperationId, index: u16) -> Key {
+    key(Kind::Manifest, &[id.as_bytes(), &index.to_be_bytes()])
+}
+
+/// All pieces of an operation's manifest, in order.
+pub(super) fn manifests(id: OperationId) -> Range<Key> {
+    all(key(Kind::Manifest, &[id.as_bytes()]))
+}
+
+pub(super) fn name(folder: &FolderId, name: &Name) -> Key {
+    key(Kind::Name, &[folder.as_str().as_bytes(), &[0], name.as_str().as_bytes()])
+}
+
+pub(super) fn operation(id: OperationId) -> Key {
+    key(Kind::Operation, &[id.as_bytes()])
+}
+
+pub(super) fn purge(at: Timestamp, id: BackupId) -> Key {
+    key(Kind::Purge, &[&instant(at), id.as_bytes()])
+}
+
+/// Backups whose files may go at `now`.
+pub(super) fn purge_until(now: Timestamp) -> Range<Key> {
+    key(Kind::Purge, &[])..after(key(Kind::Purge, &[&instant(now)]))
+}
+
+pub(super) fn hold(cluster: &ClusterId) -> Key {
+    key(Kind::Hold, &[cluster.as_str().as_bytes()])
+}
+
+/// Backups of a cluster that are older than `before`; all of them where it is absent.
+pub(super) fn backups_of_cluster(cluster: &ClusterId, before: Option<BackupId>) -> Range<Key> {
+    older(Kind::BackupOfCluster, cluster.as_str(), before.map(|id| *id.as_bytes()))
+}
+
+/// Backups of a folder that are older than `before`; all of them where it is absent.
+pub(super) fn backups_of_folder(folder: &FolderId, before: Option<BackupId>) -> Range<Key> {
+    older(Kind::BackupOfFolder, folder.as_str(), before.map(|id| *id.as_bytes()))
+}
+
+/// Operations on a cluster that are older than `before`; all of them where it is absent.
+pub(super) fn operations_of_cluster(cluster: &ClusterId, before: Option<OperationId>) -> Range<Key> {
+    older(Kind::OperationOfCluster, cluster.as_str(), before.map(|id| *id.as_bytes()))
+}
+
+/// Operations in a folder that are older than `before`; all of them where it is absent.
+pub(super) fn operations_of_folder(folder: &FolderId, before: Option<OperationId>) -> Range<Key> {
+    older(Kind::OperationOfFolder, folder.as_str(), before.map(|id| *id.as_bytes()))
+}
+
+/// The two marks by which a backup is listed.
+pub(super) fn listings_of_backup(id: BackupId, folder: &FolderId, cluster: &ClusterId) -> [Key; 2] {
+    [
+        key(Kind::BackupOfFolder, &[folder.as_str().as_bytes(), &[0], id.as_bytes()]),
+        key(Kind::BackupOfCluster, &[cluster.as_str().as_bytes(), &[0], id.as_bytes()]),
+    ]
+}
+
+/// The two marks by which an operation is listed.
+pub(super) fn listings_of_operation(id: OperationId, folder: &FolderId, cluster: &ClusterId) -> [Key; 2] {
+    [
+        key(Kind::OperationOfFolder, &[folder.as_str().as_bytes(), &[0], id.as_bytes()]),
+        key(Kind::OperationOfCluster, &[cluster.as_str().as_bytes(), &[0], id.as_bytes()]),
+    ]
+}
+
+fn older(kind: Kind, group: &str, before: Option<[u8; ID_BYTES]>) -> Range<Key> {
+    let group = key(kind, &[group.as_bytes(), &[0]]);
+    match before {
+        Some(id) => group.clone()..[&group[..], &id[..]].concat(),
+        None => all(group),
+    }
+}
+
+/// Every key that begins with `prefix`.
+fn all(prefix: Key) -> Range<Key> {
+    prefix.clone()..after(prefix)
+}
+
+/// The first key after all that begin with `prefix`, whose last byte that is not 255 exists: it begins with a kind.
+fn after(mut prefix: Key) -> Key {
+    while let Some(last) = prefix.pop() {
+        if let Some(next) = last.checked_add(1) {
+            prefix.push(next);
+            break;
+        }
+    }
+    prefix
+}
+
+/// The identifier of an operation in the last bytes of a key.
+pub(super) fn last_operation(key: &[u8]) -> Option<OperationId> {
+    key.last_chunk::<ID_BYTES>().map(|id| OperationId::from_bytes(*id))
+}
+
+/// The identifier of a backup in the last bytes of a key.
+pub(super) fn last_backup(key: &[u8]) -> Option<BackupId> {
+    key.last_chunk::<ID_BYTES>().map(|id| BackupId::from_bytes(*id))
+}
+
+/// Operation and number of an attempt, in the last bytes of a key.
+pub(super) fn last_attempt(key: &[u8]) -> Option<(OperationId, Epoch)> {
+    let (rest, epoch) = key.split_last_chunk::<8>()?;
+    Some((last_operation(rest)?, Epoch(u64::from_be_bytes(*epoch))))
+}
+
+/// Operation and index of a piece of a manifest, in the last bytes of a key.
+pub(super) fn last_piece(key: &[u8]) -> Option<(OperationId, u16)> {
+    let (rest, index) = key.split_last_chunk::<2>()?;
+    Some((last_operation(rest)?, u16::from_be_bytes(*index)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    #[test]
+    fn instants_keep_their_order() {
+        let epoch = Timestamp::UNIX_EPOCH;
+        let times = [
+            Timestamp::MIN_UTC,
+            epoch - TimeDelta::seconds(1),
+            epoch - TimeDelta::nanoseconds(1),
+            epoch,
+            epoch + TimeDelta::nanoseconds(1),
+            Timestamp::MAX_UTC,
+        ];
+        for pair in times.windows(2) {
+            assert!(instant(pair[0]) < instant(pair[1]), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn a_group_holds_its_own_keys_only() {
+        let (main, main2): (FolderId, FolderId) = ("main".parse().unwrap(), "main2".parse().unwrap());
+        let cluster: ClusterId = "c".parse().unwrap();
+        let (old, new) = (OperationId::new(), OperationId::new());
+        let [mark, _] = listings_of_operation(old, &main, &cluster);
+        assert!(operations_of_folder(&main, None).contains(&mark));
+        assert!(operations_of_folder(&main, Some(new)).contains(&mark));
+        assert!(!operations_of_folder(&main, Some(old)).contains(&mark));
+        assert!(!operations_of_folder(&main2, None).contains(&mark));
+        assert_eq!(last_operation(&mark), Some(old));
+    }
+
+    #[test]
+    fn a_range_takes_in_identifiers_of_all_ones() {
+        let id = OperationId::from_bytes([255; 16]);
+        assert!(all_live().contains(&live(id)));
+        assert!(attempts(id).contains(&attempt(id, Epoch(u64::MAX))));
+        assert!(!attempts(id).contains(&backup(BackupId::from_bytes([0; 16]))));
+    }
+
+    #[test]
+    fn keys_tell_what_they_name() {
+        let id = OperationId::new();
+        assert_eq!(last_attempt(&doomed(Timestamp::UNIX_EPOCH, id, Epoch(3))), Some((id, Epoch(3))));
+        assert_eq!(last_piece(&manifest(id, 17)), Some((id, 17)));
+        assert_eq!(last_attempt(b"d"), None);
+    }
+}

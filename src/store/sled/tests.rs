@@ -1,0 +1,352 @@
+//! What only this store can get wrong: damage on disk, a disk that fails, a judge that panics.
+
+use super::*;
+use crate::backup::{Labels, Origin, State as BackupState};
+use crate::operation::{Door, Outcome, Policy, Response, Spec, State, Tally};
+use chrono::TimeDelta;
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+
+const LEASE: Duration = Duration::from_secs(15);
+
+/// A folder in which nothing need outlive the test: in memory where there is such a place.
+fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+fn open(folder: &Path) -> SledStore {
+    SledStore::open(Options::new(folder)).unwrap()
+}
+
+fn create(cluster: &str) -> Create {
+    let now = Clock::system().now();
+    let operation = Operation {
+        id: OperationId::new(),
+        folder_id: "default".parse().unwrap(),
+        cluster_id: cluster.parse().unwrap(),
+        backup_id: BackupId::new(),
+        door: Door::Redkeep,
+        spec: Spec::CreateBackup,
+        description: String::new(),
+        created_at: now,
+        created_by: "anonymous".to_owned(),
+        modified_at: now,
+        revision: 1,
+        zone: None,
+        policy: Policy { deadline_at: now + TimeDelta::hours(1), refork_delay_millis: 0 },
+        epoch: Epoch(0),
+        state: State::Queued { not_before: now },
+        tally: Tally::default(),
+        last_failure: None,
+        progress: Progress::default(),
+        publication: None,
+    };
+    let draft = Backup {
+        id: operation.backup_id,
+        folder_id: operation.folder_id.clone(),
+        cluster_id: operation.cluster_id.clone(),
+        name: cluster.parse().unwrap(),
+        labels: Labels::new(),
+        state: BackupState::Creating,
+        origin: Origin::Manual,
+        created_at: now,
+        started_at: None,
+        completed_at: None,
+        expires_at: None,
+        holds: Vec::new(),
+        operation_id: operation.id.to_string(),
+        busy: None,
+        facts_revision: 0,
+        epoch: None,
+        level: None,
+        consistency: None,
+        skew_millis: 0,
+        size_bytes: 0,
+        stored_bytes: 0,
+        compression: "none".to_owned(),
+        shards: Vec::new(),
+    };
+    Create { operation, draft: Some(draft), idempotency: None }
+}
+
+async fn accept(store: &SledStore, cluster: &str) -> Operation {
+    match store.create(create(cluster), Duration::ZERO).await {
+        Ok(Created::New(operation)) => operation,
+        other => panic!("not accepted: {other:?}"),
+    }
+}
+
+/// Changes the tree behind the store's back.
+fn tamper(store: &SledStore, with: impl FnOnce(&::sled::Tree)) {
+    let disk = store.disk.read().unwrap();
+    with(&disk.as_ref().unwrap().db);
+}
+
+fn flip_last_bit(tree: &::sled::Tree, key: &[u8]) {
+    let mut value = tree.get(key).unwrap().unwrap().to_vec();
+    *value.last_mut().unwrap() ^= 1;
+    tree.insert(key, value).unwrap();
+}
+
+/// Goal: a flipped bit is told, and does not keep other work from being done. Method: flip one in each kind of row that is
+/// read; read, claim, list; then look whether the check of the whole store finds them.
+#[tokio::test]
+async fn a_flipped_bit_is_damage_and_no_more() {
+    let folder = folder();
+    let store = open(folder.path());
+    let bad = accept(&store, "bad").await;
+    let good = accept(&store, "good").await;
+    tamper(&store, |tree| {
+        flip_last_bit(tree, &keys::operation(bad.id));
+        flip_last_bit(tree, &keys::backup(bad.backup_id));
+    });
+    let damaged = store.get(bad.id).await;
+    assert!(matches!(&damaged, Err(Error::Damaged(what)) if what.contains("operation")), "{damaged:?}");
+    let damaged = store.backup(bad.backup_id).await;
+    assert!(matches!(&damaged, Err(Error::Damaged(what)) if what.contains("backup")), "{damaged:?}");
+    assert!(matches!(store.cancel(bad.id).await, Err(Error::Damaged(_))));
+    assert!(matches!(store.list(&OperationFilter::Folder(bad.folder_id.clone()), None, 10).await, Err(Error::Damaged(_))));
+    let (claim, ended) = store.claim(&Zones::default(), LEASE).await.unwrap();
+    assert_eq!((claim.unwrap().operation.id, ended), (good.id, vec![]));
+    assert_eq!(store.ready(), Ok(()));
+
+    drop(store);
+    let report = verify(folder.path()).unwrap();
+    assert!(report.faults.iter().any(|fault| fault.contains("checksum")), "{report:?}");
+    let refused = SledStore::open(Options::new(folder.path())).unwrap_err();
+    assert!(matches!(refused, Error::Damaged(_)), "{refused}");
+}
+
+/// Goal: nothing that was stored by another hand makes the store panic. Method: values and keys of all lengths, each kind.
+#[tokio::test]
+async fn strange_rows_are_faults_and_no_panic() {
+    let folder = folder();
+    let store = open(folder.path());
+    tamper(&store, |tree| {
+        for kind in 0..=255u8 {
+            for length in [0, 1, 16, 17, 40] {
+                let key = [&[kind][..], &vec![0; length]].concat();
+                tree.insert(&key[..], vec![1; length]).unwrap();
+            }
+        }
+        tree.insert(keys::format(), super::super::row::encode("format", &rows::FORMAT).unwrap()).unwrap();
+    });
+    let id = OperationId::from_bytes([0; 16]);
+    assert!(store.get(id).await.is_err());
+    assert!(store.manifest(id).await.is_err());
+    assert!(store.doomed(10).await.is_err());
+    assert!(store.purgeable(10).await.is_err());
+    assert!(store.expire(Duration::ZERO).await.is_err());
+    assert_eq!(store.ready(), Ok(()));
+    drop(store);
+    let report = verify(folder.path()).unwrap();
+    assert!(report.fault_count > 1000 && report.faults.len() == 100, "{} faults", report.fault_count);
+    assert!(matches!(SledStore::open(Options::new(folder.path())), Err(Error::Damaged(_))));
+}
+
+/// Goal: rows that do not fit one another are found. Method: plant one fault after the other, check, undo.
+#[tokio::test]
+async fn planted_faults_are_found() {
+    let folder = folder();
+    let store = open(folder.path());
+    let operation = accept(&store, "main").await;
+    let (claim, _) = store.claim(&Zones::default(), LEASE).await.unwrap();
+    let epoch = claim.unwrap().operation.epoch;
+    let publication = Publication { epoch, since: Clock::system().now(), manifest_sha256: String::new() };
+    store.step(operation.id, epoch, Step::Publish, Some((publication, vec![7; 100_000]))).await.unwrap();
+    let ended = accept(&store, "ended").await;
+    store.cancel(ended.id).await.unwrap();
+    let ended = store.get(ended.id).await.unwrap();
+    drop(store);
+    let clean = verify(folder.path()).unwrap();
+    assert!(clean.is_clean(), "{clean:?}");
+    assert_eq!((clean.operations, clean.live, clean.backups, clean.attempts, clean.doomed), (2, 1, 1, 1, 0));
+
+    let [of_folder, _] = keys::listings_of_operation(operation.id, &operation.folder_id, &operation.cluster_id);
+    let missing = [
+        keys::format(),
+        keys::operation(operation.id),
+        keys::backup(operation.backup_id),
+        of_folder,
+        keys::live(operation.id),
+        keys::hold(&operation.cluster_id),
+        keys::name(&operation.folder_id, &"main".parse().unwrap()),
+        keys::manifest(operation.id, 0),
+        keys::manifest(operation.id, 1),
+        keys::ended(ended.modified_at, ended.id),
+    ];
+    for key in missing {
+        let value = edit(folder.path(), |tree| tree.remove(&key).unwrap().unwrap());
+        let report = verify(folder.path()).unwrap();
+        assert!(!report.is_clean(), "the row at {key:?} is not missed");
+        edit(folder.path(), |tree| tree.insert(&key, value).unwrap());
+    }
+    let mark = super::super::row::seal("mark", &[]).unwrap();
+    let extra = [
+        keys::live(ended.id),
+        keys::ended(ended.modified_at, operation.id),
+        keys::doomed(ended.modified_at, operation.id, epoch),
+        keys::purge(ended.modified_at, operation.backup_id),
+        keys::hold(&ended.cluster_id),
+        vec![b'?'],
+    ];
+    for key in extra {
+        edit(folder.path(), |tree| tree.insert(&key, mark.clone()).unwrap());
+        let report = verify(folder.path()).unwrap();
+        assert!(!report.is_clean(), "the row at {key:?} is not seen");
+        edit(folder.path(), |tree| tree.remove(&key).unwrap());
+    }
+    assert_eq!(verify(folder.path()), Ok(clean));
+}
+
+fn edit<T>(folder: &Path, with: impl FnOnce(&::sled::Tree) -> T) -> T {
+    let disk = Disk::open(folder, Absent::Refuse).unwrap();
+    let answer = with(&disk.db);
+    disk.db.flush().unwrap();
+    answer
+}
+
+/// Goal: a disk that does not sync ends everything, and nothing that was refused is told as done. Method: a descriptor that
+/// cannot be synced in the place of the log's.
+#[tokio::test]
+async fn a_failed_sync_poisons() {
+    let folder = folder();
+    let before = accept(&open(folder.path()), "before").await;
+    let mut disk = Disk::open(folder.path(), Absent::Refuse).unwrap();
+    disk.log = OpenOptions::new().write(true).open("/dev/null").unwrap();
+    let store = Arc::new(SledStore::start(disk, Options::new(folder.path())).unwrap());
+    assert_eq!(store.get(before.id).await, Ok(before.clone()));
+
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..20 {
+        let store = Arc::clone(&store);
+        tasks.spawn(async move { store.create(create(&format!("c{task}")), Duration::ZERO).await });
+    }
+    while let Some(answer) = tasks.join_next().await {
+        assert!(matches!(answer.unwrap(), Err(Error::Unavailable(_))));
+    }
+    assert!(store.poisoned().await.contains("syncing the log"));
+    assert!(store.ready().is_err());
+    assert!(matches!(store.get(before.id).await, Err(Error::Unavailable(_))));
+    assert!(matches!(store.next_due(&Zones::default()).await, Err(Error::Unavailable(_))));
+    drop(store);
+    assert_eq!(open(folder.path()).get(before.id).await, Ok(before));
+}
+
+/// Goal: a fault of ours in the judging hangs nobody. Method: a command that panics, among others.
+#[tokio::test]
+async fn a_panic_in_the_judge_poisons() {
+    let folder = folder();
+    let store = open(folder.path());
+    let operation = accept(&store, "main").await;
+    let panics = store.change(|_| -> Result<(), Error> { panic!("made by a test") });
+    let (first, second) = tokio::join!(panics, store.cancel(operation.id));
+    assert!(matches!(first, Err(Error::Unavailable(_))));
+    assert!(matches!(second, Err(Error::Unavailable(_))));
+    assert!(store.poisoned().await.contains("panicked"));
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(store.get(operation.id).await, Ok(operation));
+}
+
+/// Goal: a refused command leaves nothing behind, though commands before and after it in the same batch do. Method: many at
+/// once, of which half are refused at the last check.
+#[tokio::test]
+async fn what_is_refused_leaves_nothing() {
+    let folder = folder();
+    let store = Arc::new(open(folder.path()));
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..200 {
+        let (store, mut create) = (Arc::clone(&store), create(&format!("c{}", task / 2)));
+        // The row is too long to be stored, which is found when the others of its command are written already.
+        create.operation.description = "x".repeat(if task % 2 == 0 { 70_000 } else { 1 });
+        tasks.spawn(async move { (task, store.create(create, Duration::ZERO).await) });
+    }
+    while let Some(answer) = tasks.join_next().await {
+        let (task, answer) = answer.unwrap();
+        match (task % 2, &answer) {
+            (0, Err(Error::Invalid(what))) => assert!(what.contains("65536 bytes"), "{what}"),
+            (1, Ok(Created::New(_))) => {}
+            _ => panic!("{task}: {answer:?}"),
+        }
+    }
+    drop(store);
+    let report = verify(folder.path()).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.operations, report.backups), (100, 100));
+}
+
+/// Goal: the crate puts no row into a file of its own, which it would not sync. Method: many rows of the greatest length, in
+/// one leaf after the other, written over and over.
+#[tokio::test]
+async fn no_row_lies_outside_of_the_log() {
+    let folder = folder();
+    let store = open(folder.path());
+    for round in 0..3 {
+        for batch in 0..4 {
+            store
+                .change(move |judge| {
+                    for index in 0..50u16 {
+                        let id = OperationId::from_bytes([batch; 16]);
+                        judge.rows.put(keys::manifest(id, index), super::super::row::seal("manifest", &vec![round; 65_000])?);
+                    }
+                    Ok(())
+                })
+                .await
+                .unwrap();
+        }
+    }
+    assert_eq!(std::fs::read_dir(folder.path().join("blobs")).unwrap().count(), 0);
+}
+
+/// Goal: the search of a claim goes on beyond its limit for one command. Method: more operations past their deadline than that.
+#[tokio::test]
+async fn a_claim_ends_as_many_as_there_are() {
+    let folder = folder();
+    let store = Arc::new(open(folder.path()));
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..600 {
+        let (store, mut create) = (Arc::clone(&store), create(&format!("c{task}")));
+        create.operation.policy.deadline_at = create.operation.created_at - TimeDelta::seconds(1);
+        tasks.spawn(async move { store.create(create, Duration::ZERO).await.unwrap() });
+    }
+    while let Some(accepted) = tasks.join_next().await {
+        accepted.unwrap();
+    }
+    let (claim, ended) = store.claim(&Zones::default(), LEASE).await.unwrap();
+    assert_eq!((claim, ended.len()), (None, 600));
+    assert_eq!(store.next_due(&Zones::default()).await, Ok(None));
+    assert_eq!(store.expire(Duration::ZERO).await, Ok(600));
+}
+
+/// Goal: what a newer program wrote is left alone. Method: raise the format.
+#[tokio::test]
+async fn a_newer_format_is_refused() {
+    let folder = folder();
+    drop(open(folder.path()));
+    edit(folder.path(), |tree| tree.insert(keys::format(), super::super::row::encode("format", &(rows::FORMAT + 1)).unwrap()).unwrap());
+    let refused = SledStore::open(Options::new(folder.path())).unwrap_err();
+    assert!(refused.to_string().contains("a newer one wrote it"), "{refused}");
+    assert!(!verify(folder.path()).unwrap().is_clean());
+    edit(folder.path(), |tree| {
+        tree.remove(keys::format()).unwrap();
+        tree.insert(keys::live(OperationId::new()), vec![]).unwrap();
+    });
+    assert!(matches!(SledStore::open(Options::new(folder.path())), Err(Error::Damaged(_))));
+}
+
+/// Goal: the folder is made with its parents, for this user alone. Method: a path that is not there.
+#[tokio::test]
+async fn the_folder_is_made() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let path = folder.path().join("data").join("store");
+    let store = open(&path);
+    let operation = accept(&store, "main").await;
+    drop(store);
+    assert_eq!(File::open(&path).unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    let store = open(&path);
+    let completion = Completion { outcome: Outcome::Succeeded(Response::Empty), backup: None };
+    assert!(matches!(store.complete(operation.id, Epoch(1), completion).await, Err(Error::Fenced(_))));
+}

@@ -1,0 +1,35 @@
+//! Logs, and the points at which a test can stop the process.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Starts logging to standard error; `REDKEEP_LOG` filters (`info` by default), `REDKEEP_LOG_FORMAT=json` is for programs.
+///
+/// A second call changes nothing.
+pub fn start() {
+    let filter = EnvFilter::try_from_env("REDKEEP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    let json = std::env::var("REDKEEP_LOG_FORMAT").is_ok_and(|format| format == "json");
+    let started = if json {
+        registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()
+    } else {
+        registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false)).try_init()
+    };
+    // The only fault is that logging has begun already.
+    let _ = started;
+}
+
+/// Ends the process at once, as a kill would, when the variable `REDKEEP_CRASH_AT` names this point. Compiled in for tests
+/// only.
+#[cfg(feature = "crash-points")]
+pub fn crash_point(name: &str) {
+    if std::env::var("REDKEEP_CRASH_AT").is_ok_and(|at| at == name) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+}
+
+/// Does nothing outside of tests.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub fn crash_point(_name: &str) {}

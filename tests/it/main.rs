@@ -1,0 +1,5 @@
+//! The one integration test binary: a module a boundary.
+
+mod store;
+mod support;
+mod wire;

@@ -1,0 +1,700 @@
+//! The contract of every store, as stories.
+//!
+//! Each begins with an empty store and a clock that stands until it is moved.
+
+use super::*;
+use redkeep::operation::Fault;
+use redkeep::store::{BackupFilter, Doomed, LOOK_AGAIN, MANIFEST_BYTES, PAGE_ROWS};
+
+type Shared = Arc<dyn Store>;
+
+async fn doomed_epochs(store: &dyn Store) -> Vec<Epoch> {
+    store.doomed(100).await.unwrap().iter().map(|doomed| doomed.epoch).collect()
+}
+
+async fn retry_at_once(store: &dyn Store, operation: &Operation, fault: Fault) -> Operation {
+    store.retry(operation.id, operation.epoch, seconds(0), fault, failure("connection lost")).await.unwrap()
+}
+
+/// Goal: a repeated call finds its operation whatever has happened since. Method: repeat it against a held cluster, with
+/// another request, as another caller, and after the end.
+pub async fn a_known_key_answers_before_a_conflict(store: Shared, time: Time) {
+    let first = accept(&*store, with_key(creation(&time, "main", "a"), "me", "key", 1)).await;
+    let again = store.create(with_key(creation(&time, "main", "a"), "me", "key", 1), GRACE).await;
+    assert_eq!(again, Ok(Created::Existing(first.clone())));
+    let other_request = store.create(with_key(creation(&time, "main", "a"), "me", "key", 2), GRACE).await;
+    assert_eq!(other_request, Err(Error::KeyReused));
+    let other_caller = store.create(with_key(creation(&time, "main", "a"), "you", "key", 1), GRACE).await;
+    assert_eq!(other_caller, Err(Error::Conflict(first.id.to_string())));
+    // Caller and key are two things, not one text.
+    assert_eq!(store.create(with_key(creation(&time, "main", "a"), "mek", "ey", 1), GRACE).await, Err(Error::Conflict(first.id.to_string())));
+
+    let ended = store.cancel(first.id).await.unwrap();
+    let after_the_end = store.create(with_key(creation(&time, "main", "a"), "me", "key", 1), GRACE).await;
+    assert_eq!(after_the_end, Ok(Created::Existing(ended)));
+    // A refused call has not used its key.
+    accept(&*store, with_key(creation(&time, "main", "a"), "you", "key", 9)).await;
+}
+
+/// Goal: a client that repeats without waiting starts one operation. Method: 100 at once.
+pub async fn racing_creates_with_one_key_give_one_operation(store: Shared, time: Time) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let (store, create) = (Arc::clone(&store), with_key(creation(&time, "main", "a"), "me", "key", 1));
+        tasks.spawn(async move { store.create(create, GRACE).await });
+    }
+    let (mut new, mut existing) = (Vec::new(), Vec::new());
+    while let Some(task) = tasks.join_next().await {
+        match task.unwrap().unwrap() {
+            Created::New(operation) => new.push(operation.id),
+            Created::Existing(operation) => existing.push(operation.id),
+        }
+    }
+    assert_eq!((new.len(), existing.len()), (1, 99));
+    assert!(existing.iter().all(|id| *id == new[0]));
+    assert_eq!(store.list(&OperationFilter::Cluster("main".parse().unwrap()), None, 10).await.unwrap().len(), 1);
+}
+
+/// Goal: a fault of ours does no harm. Method: a creation without its draft, a deletion with one.
+pub async fn rows_that_do_not_fit_are_refused(store: Shared, time: Time) {
+    let without = Create { draft: None, ..creation(&time, "main", "a") };
+    assert!(matches!(store.create(without, GRACE).await, Err(Error::Invalid(_))));
+    let backup = make_backup(&*store, &time, "main", "a").await;
+    let with = Create { draft: Some(backup.clone()), ..deletion(&time, &backup) };
+    assert!(matches!(store.create(with, GRACE).await, Err(Error::Invalid(_))));
+    assert_eq!(store.backup(backup.id).await, Ok(backup));
+}
+
+/// Goal: names are unique in a folder from the draft on. Method: take one, meet it, free it in each way.
+pub async fn a_name_is_taken_from_the_draft_on(store: Shared, time: Time) {
+    let first = accept(&*store, creation(&time, "one", "a")).await;
+    assert_eq!(store.create(creation(&time, "two", "a"), GRACE).await, Err(Error::NameTaken(name("a"))));
+    let elsewhere = accept(&*store, creation_in(&time, "folder2", "two", "a")).await;
+    // A cancelled creation leaves nothing.
+    store.cancel(first.id).await.unwrap();
+    store.cancel(elsewhere.id).await.unwrap();
+    let second = accept(&*store, creation(&time, "one", "a")).await;
+    // A failed one leaves its row and keeps its name.
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, failed("no route")).await.unwrap();
+    assert_eq!(store.create(creation(&time, "one", "a"), GRACE).await, Err(Error::NameTaken(name("a"))));
+    // A deletion frees it as soon as it is accepted.
+    let left = store.backup(second.backup_id).await.unwrap();
+    accept(&*store, deletion(&time, &left)).await;
+    accept(&*store, creation(&time, "one", "a")).await;
+}
+
+/// Goal: one exclusive operation on a cluster at a time. Method: a second while the first waits, works and has ended.
+pub async fn one_exclusive_operation_holds_a_cluster(store: Shared, time: Time) {
+    let first = accept(&*store, creation(&time, "main", "a")).await;
+    let conflict = Err(Error::Conflict(first.id.to_string()));
+    assert_eq!(store.create(creation(&time, "main", "b"), GRACE).await, conflict);
+    let claimed = claim(&*store).await;
+    assert_eq!(store.create(creation(&time, "main", "b"), GRACE).await, conflict);
+    retry_at_once(&*store, &claimed, Fault::Storage).await;
+    assert_eq!(store.create(creation(&time, "main", "b"), GRACE).await, conflict);
+    accept(&*store, creation(&time, "main2", "c")).await;
+    let claimed = claim(&*store).await;
+    assert_eq!(claimed.id, first.id);
+    store.complete(claimed.id, claimed.epoch, failed("gone")).await.unwrap();
+    // The refused ones have left no draft behind.
+    accept(&*store, creation(&time, "main", "b")).await;
+}
+
+/// Goal: the queue is bounded, by what waits. Method: fill it, take one out, add one; a known key still answers.
+pub async fn the_queue_has_a_limit(store: Shared, time: Time) {
+    accept(&*store, with_key(creation(&time, "c0", "b0"), "me", "key", 1)).await;
+    for index in 1..QUEUE_LIMIT {
+        accept(&*store, creation(&time, &format!("c{index}"), &format!("b{index}"))).await;
+    }
+    assert_eq!(store.create(creation(&time, "more", "more"), GRACE).await, Err(Error::QueueFull(QUEUE_LIMIT)));
+    assert!(matches!(store.create(with_key(creation(&time, "c0", "b0"), "me", "key", 1), GRACE).await, Ok(Created::Existing(_))));
+    claim(&*store).await;
+    accept(&*store, creation(&time, "more", "more")).await;
+    assert_eq!(store.create(creation(&time, "most", "most"), GRACE).await, Err(Error::QueueFull(QUEUE_LIMIT)));
+}
+
+/// Goal: who waits longest goes first, and nobody before the time. Method: three with different starts.
+pub async fn a_claim_takes_what_has_waited_longest(store: Shared, time: Time) {
+    let mut late = creation(&time, "late", "late");
+    late.operation.state = State::Queued { not_before: time.now() + seconds(60) };
+    let late = accept(&*store, late).await;
+    time.pass(seconds(1));
+    let second = accept(&*store, creation(&time, "second", "second")).await;
+    let mut early = creation(&time, "early", "early");
+    early.operation.state = State::Queued { not_before: time.now() - seconds(30) };
+    let early = accept(&*store, early).await;
+
+    assert_eq!(store.next_due(&all_zones()).await, Ok(early.due_at()));
+    let claimed = claim(&*store).await;
+    assert_eq!((claimed.id, claimed.epoch, claimed.step()), (early.id, Epoch(1), Some(Step::Preflight)));
+    assert_eq!(claimed.due_at(), Some(time.now() + LEASE));
+    assert_eq!(store.get(early.id).await, Ok(claimed));
+    assert_eq!(claim(&*store).await.id, second.id);
+    assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![])));
+    assert_eq!(store.next_due(&all_zones()).await, Ok(Some(time.now() + LEASE)));
+    store.renew(early.id, Epoch(1), seconds(600)).await.unwrap();
+    store.renew(second.id, Epoch(1), seconds(600)).await.unwrap();
+    assert_eq!(store.next_due(&all_zones()).await, Ok(late.due_at()));
+    time.pass(seconds(59));
+    assert_eq!(claim(&*store).await.id, late.id);
+}
+
+/// Goal: a process works on its zones. Method: one operation in each of two zones and one without.
+pub async fn a_claim_takes_its_zones_only(store: Shared, time: Time) {
+    let (east, west) = (Zones::new(["east".to_owned()]), Zones::new(["west".to_owned()]));
+    let in_east = accept(&*store, in_zone(creation(&time, "a", "a"), "east")).await;
+    assert_eq!(store.claim(&west, LEASE).await, Ok((None, vec![])));
+    assert_eq!(store.next_due(&west).await, Ok(None));
+    assert_eq!(store.next_due(&east).await, Ok(Some(time.now())));
+    time.pass(seconds(1));
+    let anywhere = accept(&*store, creation(&time, "b", "b")).await;
+    assert_eq!(store.claim(&west, LEASE).await.unwrap().0.unwrap().operation.id, anywhere.id);
+    assert_eq!(store.claim(&east, LEASE).await.unwrap().0.unwrap().operation.id, in_east.id);
+    let in_west = accept(&*store, in_zone(creation(&time, "c", "c"), "west")).await;
+    assert_eq!(claim(&*store).await.id, in_west.id);
+}
+
+/// Goal: a worker that vanishes is followed by another. Method: let the lease lapse before the fork.
+pub async fn a_lapsed_lease_is_another_attempt(store: Shared, time: Time) {
+    let accepted = accept(&*store, creation(&time, "main", "a")).await;
+    claim(&*store).await;
+    time.pass(LEASE - seconds(1));
+    assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![])));
+    assert_eq!(store.doomed(10).await, Ok(vec![]));
+    time.pass(seconds(1));
+    let second = claim(&*store).await;
+    assert_eq!((second.id, second.epoch, second.tally.crashes), (accepted.id, Epoch(2), 1));
+    // The first attempt's files must go; the second's are being made.
+    let draft = store.backup(accepted.backup_id).await.unwrap();
+    let first = Doomed { operation_id: accepted.id, epoch: Epoch(1), folder_id: draft.folder_id, cluster_id: draft.cluster_id, backup_id: draft.id, looks: 0 };
+    assert_eq!(store.doomed(10).await, Ok(vec![first]));
+}
+
+/// Goal: a worker that was cut off from the store goes on. Method: renew after the lapse, before and after another claim.
+pub async fn a_lapsed_lease_may_be_renewed_until_another_attempt_begins(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "a")).await;
+    let first = claim(&*store).await;
+    time.pass(LEASE * 4);
+    let renewed = store.renew(first.id, first.epoch, LEASE).await.unwrap();
+    assert_eq!(renewed.due_at(), Some(time.now() + LEASE));
+    assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![])));
+    time.pass(LEASE);
+    claim(&*store).await;
+    assert!(matches!(store.renew(first.id, first.epoch, LEASE).await, Err(Error::Fenced(_))));
+}
+
+/// Goal: what kills processes is stopped. Method: three lapsed leases; the draft becomes ERROR at the third.
+pub async fn the_third_crash_ends_it(store: Shared, time: Time) {
+    let accepted = accept(&*store, creation(&time, "main", "a")).await;
+    for _ in 0..3 {
+        claim(&*store).await;
+        time.pass(LEASE);
+    }
+    assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![accepted.id])));
+    let State::Failed(why) = store.get(accepted.id).await.unwrap().state else { panic!("it goes on") };
+    assert_eq!(why.reason, Reason::Poisoned);
+    let left = store.backup(accepted.backup_id).await.unwrap();
+    assert_eq!((left.state, left.busy), (backup::State::Error(why), None));
+    assert_eq!(doomed_epochs(&*store).await, [Epoch(1), Epoch(2), Epoch(3)]);
+    assert_eq!(store.next_due(&all_zones()).await, Ok(None));
+    accept(&*store, creation(&time, "main", "b")).await;
+}
+
+/// Goal: a source that was forked has rest. Method: crash in SNAPSHOT; the claim after it finds nothing until the wait is over.
+pub async fn a_crash_after_the_fork_waits(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "a")).await;
+    let first = claim(&*store).await;
+    store.step(first.id, first.epoch, Step::Snapshot, None).await.unwrap();
+    time.pass(LEASE);
+    assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![])));
+    let waiting = store.get(first.id).await.unwrap();
+    assert_eq!(waiting.state, State::Queued { not_before: time.now() + seconds(600) });
+    assert_eq!(store.next_due(&all_zones()).await, Ok(waiting.due_at()));
+    assert!(matches!(store.renew(first.id, first.epoch, LEASE).await, Err(Error::Fenced(_))));
+    time.pass(seconds(600));
+    assert_eq!(claim(&*store).await.epoch, Epoch(2));
+    assert_eq!(doomed_epochs(&*store).await, [Epoch(1)]);
+}
+
+/// Goal: a claim is not used up by what ends. Method: two past their deadline before one that is not.
+pub async fn the_search_goes_on_past_what_ends(store: Shared, time: Time) {
+    let old = accept(&*store, creation(&time, "a", "a")).await;
+    time.pass(seconds(1));
+    let older = accept(&*store, creation(&time, "b", "b")).await;
+    time.pass(seconds(2 * 3600));
+    let fresh = accept(&*store, creation(&time, "c", "c")).await;
+    let (claimed, ended) = store.claim(&all_zones(), LEASE).await.unwrap();
+    assert_eq!((claimed.unwrap().operation.id, ended), (fresh.id, vec![old.id, older.id]));
+    let State::Failed(why) = store.get(old.id).await.unwrap().state else { panic!("it goes on") };
+    assert_eq!(why.reason, Reason::DeadlineExceeded);
+    assert!(matches!(store.backup(old.backup_id).await.unwrap().state, backup::State::Error(_)));
+}
+
+/// Goal: no word of a late worker changes anything. Method: every guarded call, by an attempt that was followed by another,
+/// by one that never was, and after the end.
+pub async fn every_call_of_a_late_worker_is_fenced(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "a")).await;
+    let late = claim(&*store).await;
+    let draft = store.backup(late.backup_id).await.unwrap();
+    time.pass(LEASE);
+    let current = claim(&*store).await;
+    let mut truth = current.clone();
+    for epoch in [late.epoch, Epoch(9), current.epoch] {
+        let id = late.id;
+        if epoch == current.epoch {
+            truth = store.cancel_and_end(&current).await;
+        }
+        let calls = [
+            store.renew(id, epoch, LEASE).await,
+            store.step(id, epoch, Step::Snapshot, None).await,
+            store.step(id, epoch, Step::Publish, Some((publication(&time, epoch), b"{}".to_vec()))).await,
+            store.progress(id, epoch, Progress { waiting_for: "nothing".to_owned(), ..Progress::default() }).await,
+            store.retry(id, epoch, seconds(1), Fault::Source, failure("late")).await,
+            store.hand_back(id, epoch).await,
+            store.complete(id, epoch, succeeded(Some(available(&draft, epoch)))).await,
+            store.complete(id, epoch, failed("late")).await,
+        ];
+        assert!(calls.iter().all(|call| matches!(call, Err(Error::Fenced(_)))), "{calls:?}");
+        assert_eq!(store.get(id).await.as_ref(), Ok(&truth));
+    }
+    assert_eq!(store.manifest(late.id).await, Ok(None));
+    assert_eq!(store.backup(late.backup_id).await, Err(Error::NoBackup));
+}
+
+/// Goal: an attempt that failed leaves no files, and another follows. Method: retries before the fork and after it, and of a
+/// worker that was told to stop.
+pub async fn a_retry_dooms_the_attempt(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "a")).await;
+    let first = claim(&*store).await;
+    let waiting = store.retry(first.id, first.epoch, seconds(5), Fault::Source, failure("connection lost")).await.unwrap();
+    assert_eq!(waiting.state, State::Queued { not_before: time.now() + seconds(5) });
+    assert_eq!(waiting.last_failure, Some(failure("connection lost")));
+    assert_eq!(doomed_epochs(&*store).await, [Epoch(1)]);
+    assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![])));
+
+    time.pass(seconds(5));
+    let second = claim(&*store).await;
+    assert_eq!((second.epoch, second.tally.crashes), (Epoch(2), 0));
+    store.step(second.id, second.epoch, Step::Snapshot, None).await.unwrap();
+    let waiting = retry_at_once(&*store, &second, Fault::Storage).await;
+    assert_eq!(waiting.due_at(), Some(time.now() + seconds(600)));
+    assert_eq!(doomed_epochs(&*store).await, [Epoch(1), Epoch(2)]);
+
+    time.pass(seconds(600));
+    let third = claim(&*store).await;
+    store.cancel(third.id).await.unwrap();
+    assert_eq!(retry_at_once(&*store, &third, Fault::Source).await.state, State::Cancelled);
+    assert_eq!(doomed_epochs(&*store).await, [Epoch(1), Epoch(2), Epoch(3)]);
+    assert_eq!(store.backup(first.backup_id).await, Err(Error::NoBackup));
+    accept(&*store, creation(&time, "main", "a")).await;
+}
+
+/// Goal: a graceful stop costs nothing. Method: hand back, claim again at once.
+pub async fn a_hand_back_is_no_crash(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "a")).await;
+    let first = claim(&*store).await;
+    let back = store.hand_back(first.id, first.epoch).await.unwrap();
+    assert_eq!(back.state, State::Queued { not_before: time.now() });
+    let second = claim(&*store).await;
+    assert_eq!((second.epoch, second.tally, second.last_failure), (Epoch(2), Tally::default(), None));
+    assert_eq!(doomed_epochs(&*store).await, [Epoch(1)]);
+    // Short work has no attempts in storage.
+    store.cancel_and_end(&store.get(first.id).await.unwrap()).await;
+    let backup = make_backup(&*store, &time, "main", "a").await;
+    let doomed = store.doomed(10).await.unwrap();
+    accept(&*store, renaming(&time, &backup, "b")).await;
+    let work = claim(&*store).await;
+    store.hand_back(work.id, work.epoch).await.unwrap();
+    claim(&*store).await;
+    assert_eq!(store.doomed(10).await, Ok(doomed));
+}
+
+/// Goal: the end of a creation is one change of everything. Method: two attempts, the second succeeds.
+pub async fn success_replaces_the_draft(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "a")).await;
+    retry_at_once(&*store, &claim(&*store).await, Fault::Storage).await;
+    let claimed = claim(&*store).await;
+    for step in [Step::Snapshot, Step::Seal] {
+        store.step(claimed.id, claimed.epoch, step, None).await.unwrap();
+    }
+    publish(&*store, &time, &claimed, b"manifest").await;
+    let draft = store.backup(claimed.backup_id).await.unwrap();
+    assert_eq!(draft.state, backup::State::Creating);
+    let result = Backup { size_bytes: 7, ..available(&draft, claimed.epoch) };
+    time.pass(seconds(3));
+    let ended = store.complete(claimed.id, claimed.epoch, succeeded(Some(result.clone()))).await.unwrap();
+    assert_eq!((&ended.state, ended.modified_at), (&State::Succeeded(Response::Empty), time.now()));
+    assert_eq!(store.get(ended.id).await, Ok(ended.clone()));
+    assert_eq!(store.backup(draft.id).await, Ok(Backup { busy: None, ..result.clone() }));
+    assert_eq!(store.manifest(ended.id).await, Ok(None));
+    // The published files belong to the backup; those of the attempt before must go.
+    time.pass(GRACE * 3);
+    assert_eq!(doomed_epochs(&*store).await, [Epoch(1)]);
+    // It happens once.
+    let again = store.complete(ended.id, ended.epoch, succeeded(Some(result))).await;
+    assert!(matches!(again, Err(Error::Fenced(_))), "{again:?}");
+    assert_eq!(store.next_due(&all_zones()).await, Ok(None));
+    accept(&*store, creation(&time, "main", "b")).await;
+}
+
+/// Goal: no half end. Method: succeed too early, without a row, with one that is not available, with another's.
+pub async fn success_needs_the_last_step_and_the_row(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "a")).await;
+    let claimed = claim(&*store).await;
+    let draft = store.backup(claimed.backup_id).await.unwrap();
+    let row = available(&draft, claimed.epoch);
+    let early = store.complete(claimed.id, claimed.epoch, succeeded(Some(row.clone()))).await;
+    assert!(matches!(early, Err(Error::NotAllowed(_))), "{early:?}");
+    let decided = publish(&*store, &time, &claimed, b"manifest").await;
+    let renamed = Backup { name: name("other"), ..row.clone() };
+    for bad in [None, Some(draft.clone()), Some(Backup { id: BackupId::new(), ..row.clone() }), Some(renamed)] {
+        let refused = store.complete(claimed.id, claimed.epoch, succeeded(bad)).await;
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    }
+    assert_eq!(store.get(claimed.id).await, Ok(decided));
+    assert_eq!(store.backup(draft.id).await, Ok(draft));
+    assert_eq!(store.manifest(claimed.id).await, Ok(Some(b"manifest".to_vec())));
+    store.complete(claimed.id, claimed.epoch, succeeded(Some(row))).await.unwrap();
+}
+
+/// Goal: a failed creation can be seen and deleted. Method: fail one, delete it, purge it at once.
+pub async fn a_failed_creation_leaves_an_error(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "a")).await;
+    let claimed = claim(&*store).await;
+    let ended = store.complete(claimed.id, claimed.epoch, failed("no route")).await.unwrap();
+    assert_eq!(ended.state, State::Failed(failure("no route")));
+    let left = store.backup(claimed.backup_id).await.unwrap();
+    assert_eq!((&left.state, &left.busy), (&backup::State::Error(failure("no route")), &None));
+    assert_eq!(doomed_epochs(&*store).await, [claimed.epoch]);
+    assert_eq!(store.create(renaming(&time, &left, "b"), GRACE).await, Err(Error::NotAvailable("ERROR")));
+    accept(&*store, deletion(&time, &left)).await;
+    let work = claim(&*store).await;
+    assert_eq!(work.step(), Some(Step::Work));
+    store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
+    let due: Vec<BackupId> = store.purgeable(10).await.unwrap().iter().map(|backup| backup.id).collect();
+    assert_eq!(due, [left.id]);
+    store.purged(left.id).await.unwrap();
+    assert_eq!(store.backup(left.id).await, Err(Error::NoBackup));
+}
+
+/// Goal: what is published is what was decided. Method: manifests of many lengths up to the limit, and one byte more.
+pub async fn a_manifest_comes_back_to_the_byte(store: Shared, time: Time) {
+    for length in [0, 1, 60 * 1024, 60 * 1024 + 1, MANIFEST_BYTES] {
+        accept(&*store, creation(&time, "main", "a")).await;
+        let claimed = claim(&*store).await;
+        let manifest: Vec<u8> = (0..length).map(|index| (index * 7 % 251) as u8).collect();
+        let decided = publish(&*store, &time, &claimed, &manifest).await;
+        assert_eq!((decided.step(), decided.publication.map(|decision| decision.epoch)), (Some(Step::Publish), Some(claimed.epoch)));
+        assert_eq!(store.manifest(claimed.id).await, Ok(Some(manifest)), "{length} bytes");
+        store.complete(claimed.id, claimed.epoch, failed("gone")).await.unwrap();
+        assert_eq!(store.manifest(claimed.id).await, Ok(None));
+        let left = store.backup(claimed.backup_id).await.unwrap();
+        store.cancel_and_end(&accept(&*store, deletion(&time, &left)).await).await;
+    }
+    accept(&*store, creation(&time, "main", "a")).await;
+    let claimed = claim(&*store).await;
+    let too_long = (publication(&time, claimed.epoch), vec![0; MANIFEST_BYTES + 1]);
+    assert!(matches!(store.step(claimed.id, claimed.epoch, Step::Publish, Some(too_long)).await, Err(Error::Invalid(_))));
+    assert!(matches!(store.step(claimed.id, claimed.epoch, Step::Publish, None).await, Err(Error::NotAllowed(_))));
+    let early = (publication(&time, claimed.epoch), b"{}".to_vec());
+    assert!(matches!(store.step(claimed.id, claimed.epoch, Step::Seal, Some(early)).await, Err(Error::NotAllowed(_))));
+    assert_eq!(store.get(claimed.id).await, Ok(claimed.clone()));
+    assert_eq!(store.manifest(claimed.id).await, Ok(None));
+}
+
+/// Goal: files that are to be published outlive every worker. Method: crash, retry and hand back in PUBLISH, then fail for good.
+pub async fn what_is_to_be_published_is_never_doomed(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "a")).await;
+    let first = claim(&*store).await;
+    publish(&*store, &time, &first, b"manifest").await;
+    time.pass(seconds(2 * 3600));
+    let second = claim(&*store).await;
+    assert_eq!((second.epoch, second.step(), second.tally.crashes), (Epoch(2), Some(Step::Publish), 0));
+    retry_at_once(&*store, &second, Fault::Storage).await;
+    let third = claim(&*store).await;
+    store.hand_back(third.id, third.epoch).await.unwrap();
+    let last = claim(&*store).await;
+    assert_eq!((last.epoch, last.step()), (Epoch(4), Some(Step::Publish)));
+    assert_eq!(last.publication.as_ref().map(|decision| decision.epoch), Some(first.epoch));
+    assert_eq!(store.manifest(last.id).await, Ok(Some(b"manifest".to_vec())));
+    // None of the later attempts has files of its own.
+    assert_eq!(store.doomed(10).await, Ok(vec![]));
+    store.complete(last.id, last.epoch, failed("storage was away for 24 hours")).await.unwrap();
+    assert_eq!(doomed_epochs(&*store).await, [first.epoch]);
+    assert_eq!(store.manifest(last.id).await, Ok(None));
+}
+
+/// Goal: what nobody works on ends at once. Method: cancel in the queue, again, and the next one takes its place.
+pub async fn a_queued_operation_is_cancelled_at_once(store: Shared, time: Time) {
+    let accepted = accept(&*store, creation(&time, "main", "a")).await;
+    let ended = store.cancel(accepted.id).await.unwrap();
+    assert_eq!(ended.state, State::Cancelled);
+    assert_eq!(store.cancel(accepted.id).await, Ok(ended));
+    assert_eq!(store.backup(accepted.backup_id).await, Err(Error::NoBackup));
+    assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![])));
+    accept(&*store, creation(&time, "main", "a")).await;
+}
+
+/// Goal: a worker hears that it is to stop, and only its end may follow. Method: cancel in SNAPSHOT.
+pub async fn a_running_operation_is_told_to_stop(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "a")).await;
+    let claimed = claim(&*store).await;
+    store.step(claimed.id, claimed.epoch, Step::Snapshot, None).await.unwrap();
+    let told = store.cancel(claimed.id).await.unwrap();
+    assert_eq!(told.state, State::Cancelling { lease_until: time.now() + LEASE });
+    assert_eq!(store.cancel(claimed.id).await, Ok(told));
+    let heard = store.renew(claimed.id, claimed.epoch, LEASE).await.unwrap();
+    assert!(matches!(heard.state, State::Cancelling { .. }));
+    assert_eq!(store.step(claimed.id, claimed.epoch, Step::Seal, None).await, Err(Error::Cancelling));
+    let decision = (publication(&time, claimed.epoch), b"{}".to_vec());
+    assert_eq!(store.step(claimed.id, claimed.epoch, Step::Publish, Some(decision)).await, Err(Error::Cancelling));
+    assert_eq!(store.doomed(10).await, Ok(vec![]));
+    // Whatever it says, it was told to stop.
+    let draft = store.backup(claimed.backup_id).await.unwrap();
+    let ended = store.complete(claimed.id, claimed.epoch, succeeded(Some(available(&draft, claimed.epoch)))).await.unwrap();
+    assert_eq!(ended.state, State::Cancelled);
+    assert_eq!(store.backup(draft.id).await, Err(Error::NoBackup));
+    assert_eq!(doomed_epochs(&*store).await, [claimed.epoch]);
+}
+
+/// Goal: from PUBLISH on it succeeds. Method: cancel after the decision, with and without a worker; cancel a short work.
+pub async fn a_cancellation_can_come_too_late(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "a")).await;
+    let claimed = claim(&*store).await;
+    let decided = publish(&*store, &time, &claimed, b"{}").await;
+    assert_eq!(store.cancel(decided.id).await, Ok(decided.clone()));
+    let waiting = retry_at_once(&*store, &claimed, Fault::Storage).await;
+    assert_eq!(store.cancel(decided.id).await, Ok(waiting));
+    let claimed = claim(&*store).await;
+    let draft = store.backup(claimed.backup_id).await.unwrap();
+    let ended = store.complete(claimed.id, claimed.epoch, succeeded(Some(available(&draft, Epoch(1))))).await.unwrap();
+    assert_eq!(store.cancel(ended.id).await, Ok(ended));
+    let backup = store.backup(draft.id).await.unwrap();
+    accept(&*store, deletion(&time, &backup)).await;
+    let work = claim(&*store).await;
+    assert_eq!(store.cancel(work.id).await, Ok(work));
+}
+
+/// Goal: a cancellation whose worker vanished ends too. Method: let its lease lapse.
+pub async fn a_lapsed_cancellation_ends(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "a")).await;
+    let claimed = claim(&*store).await;
+    store.cancel(claimed.id).await.unwrap();
+    time.pass(LEASE);
+    assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![claimed.id])));
+    assert_eq!(store.get(claimed.id).await.unwrap().state, State::Cancelled);
+    assert_eq!(store.backup(claimed.backup_id).await, Err(Error::NoBackup));
+    assert_eq!(doomed_epochs(&*store).await, [claimed.epoch]);
+    accept(&*store, creation(&time, "main", "a")).await;
+}
+
+/// Goal: while a backup is renamed, nobody else touches it or either name. Method: rename, meet it in each way, succeed.
+pub async fn an_update_holds_the_backup_and_both_names(store: Shared, time: Time) {
+    let other = make_backup(&*store, &time, "main", "other").await;
+    let backup = make_backup(&*store, &time, "main", "old").await;
+    assert_eq!(store.create(renaming(&time, &backup, "other"), GRACE).await, Err(Error::NameTaken(name("other"))));
+    let update = accept(&*store, renaming(&time, &backup, "new")).await;
+    let held = store.backup(backup.id).await.unwrap();
+    assert_eq!(held, Backup { busy: Some(update.id.to_string()), ..backup.clone() });
+    let conflict = Err(Error::Conflict(update.id.to_string()));
+    assert_eq!(store.create(renaming(&time, &backup, "newer"), GRACE).await, conflict);
+    assert_eq!(store.create(deletion(&time, &backup), GRACE).await, conflict);
+    for taken in ["old", "new"] {
+        assert_eq!(store.create(creation(&time, "main", taken), GRACE).await, Err(Error::NameTaken(name(taken))));
+        assert_eq!(store.create(renaming(&time, &other, taken), GRACE).await, Err(Error::NameTaken(name(taken))));
+    }
+    // It does not hold the cluster.
+    let draft = accept(&*store, creation(&time, "main", "third")).await;
+    assert_eq!(store.create(renaming(&time, &store.backup(draft.backup_id).await.unwrap(), "fourth"), GRACE).await, Err(Error::NotAvailable("CREATING")));
+
+    let work = claim(&*store).await;
+    assert_eq!((work.id, work.step()), (update.id, Some(Step::Work)));
+    let renamed = Backup { name: name("new"), facts_revision: 1, ..held };
+    store.complete(work.id, work.epoch, succeeded(Some(renamed.clone()))).await.unwrap();
+    assert_eq!(store.backup(backup.id).await, Ok(Backup { busy: None, ..renamed.clone() }));
+    accept(&*store, renaming(&time, &other, "old")).await;
+    // Its own name is free for it.
+    accept(&*store, renaming(&time, &renamed, "new")).await;
+}
+
+/// Goal: an update that fails leaves no trace. Method: fail one, cancel one.
+pub async fn a_failed_update_changes_nothing(store: Shared, time: Time) {
+    let backup = make_backup(&*store, &time, "main", "old").await;
+    accept(&*store, renaming(&time, &backup, "new")).await;
+    let work = claim(&*store).await;
+    store.complete(work.id, work.epoch, failed("storage denied")).await.unwrap();
+    assert_eq!(store.backup(backup.id).await, Ok(backup.clone()));
+    let second = accept(&*store, renaming(&time, &backup, "new")).await;
+    store.cancel(second.id).await.unwrap();
+    assert_eq!(store.backup(backup.id).await, Ok(backup.clone()));
+    assert_eq!(store.create(creation(&time, "main", "old"), GRACE).await, Err(Error::NameTaken(name("old"))));
+    accept(&*store, creation(&time, "main", "new")).await;
+}
+
+/// Goal: a deleted backup is gone for callers at once, and its files go after the grace time, once nothing works on it.
+/// Method: delete, look at each stage, purge.
+pub async fn a_deletion_frees_the_name_and_waits_out_its_grace(store: Shared, time: Time) {
+    let backup = make_backup(&*store, &time, "main", "a").await;
+    store.purged(backup.id).await.unwrap();
+    assert_eq!(store.backup(backup.id).await, Ok(backup.clone()));
+
+    let delete = accept(&*store, deletion(&time, &backup)).await;
+    let purge_at = time.now() + GRACE;
+    let deleted = Backup { state: backup::State::Deleting { purge_at }, busy: Some(delete.id.to_string()), ..backup.clone() };
+    assert_eq!(store.backup(backup.id).await, Ok(deleted.clone()));
+    for late in [deletion(&time, &backup), renaming(&time, &backup, "b")] {
+        assert_eq!(store.create(late, GRACE).await, Err(Error::NoBackup));
+    }
+    let work = claim(&*store).await;
+    assert_eq!(work.id, delete.id);
+    let successor = make_backup(&*store, &time, "main", "a").await;
+    time.pass(GRACE);
+    // As long as it is worked on, nothing goes.
+    assert_eq!(store.purgeable(10).await, Ok(vec![]));
+    store.purged(backup.id).await.unwrap();
+    assert_eq!(store.backup(backup.id).await, Ok(deleted.clone()));
+    assert!(matches!(store.complete(work.id, work.epoch, succeeded(Some(deleted.clone()))).await, Err(Error::Invalid(_))));
+    store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
+    let idle = Backup { busy: None, ..deleted };
+    assert_eq!(store.purgeable(10).await, Ok(vec![idle]));
+    store.purged(backup.id).await.unwrap();
+    assert_eq!(store.backup(backup.id).await, Err(Error::NoBackup));
+    assert_eq!(store.purgeable(10).await, Ok(vec![]));
+    store.purged(backup.id).await.unwrap();
+
+    // Before its time nothing goes.
+    accept(&*store, deletion(&time, &successor)).await;
+    let work = claim(&*store).await;
+    store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
+    time.pass(GRACE - seconds(1));
+    store.purged(successor.id).await.unwrap();
+    assert!(store.backup(successor.id).await.is_ok());
+}
+
+/// Goal: what a person holds stays. Method: place a hold by an update, delete in vain.
+pub async fn a_deletion_is_refused_by_a_hold(store: Shared, time: Time) {
+    let backup = make_backup(&*store, &time, "main", "a").await;
+    let hold = backup::Hold { reason: "audit 2027".to_owned(), created_by: "me".to_owned(), created_at: time.now() };
+    accept(&*store, change(&time, &backup, Spec::UpdateBackup(BackupChanges { holds: Some(vec![hold.reason.clone()]), ..BackupChanges::default() }))).await;
+    let work = claim(&*store).await;
+    store.complete(work.id, work.epoch, succeeded(Some(Backup { holds: vec![hold], ..backup.clone() }))).await.unwrap();
+    assert_eq!(store.create(deletion(&time, &backup), GRACE).await, Err(Error::Held("audit 2027".to_owned())));
+    assert!(store.backup(backup.id).await.unwrap().is_available());
+}
+
+/// Goal: files that a late worker writes are found. Method: look when due, by the waits, until the row goes.
+pub async fn looks_come_again_until_the_last(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "a")).await;
+    let claimed = claim(&*store).await;
+    store.looked(claimed.id, claimed.epoch, 0).await.unwrap();
+    store.complete(claimed.id, claimed.epoch, failed("gone")).await.unwrap();
+    for (looks, wait) in (0..).zip(LOOK_AGAIN) {
+        let due = store.doomed(10).await.unwrap();
+        assert_eq!(due.iter().map(|doomed| doomed.looks).collect::<Vec<_>>(), [looks]);
+        store.looked(claimed.id, claimed.epoch, looks + 1).await.unwrap();
+        assert_eq!(store.doomed(10).await, Ok(due));
+        store.looked(claimed.id, claimed.epoch, looks).await.unwrap();
+        store.looked(claimed.id, claimed.epoch, looks).await.unwrap();
+        assert_eq!(store.doomed(10).await, Ok(vec![]));
+        time.pass(wait - seconds(1));
+        assert_eq!(store.doomed(10).await, Ok(vec![]));
+        time.pass(seconds(1));
+    }
+    // The attempt outlives its operation, so that no file does.
+    assert_eq!(store.expire(seconds(3600)).await, Ok(1));
+    assert_eq!(doomed_epochs(&*store).await, [claimed.epoch]);
+    store.looked(claimed.id, claimed.epoch, 3).await.unwrap();
+    time.pass(GRACE * 30);
+    assert_eq!(store.doomed(10).await, Ok(vec![]));
+}
+
+/// Goal: pages of lists fit together. Method: five backups in two folders and clusters, in several states, page by page.
+pub async fn pages_go_from_new_to_old(store: Shared, time: Time) {
+    let mut made = Vec::new();
+    for (cluster, backup_name) in [("one", "a"), ("two", "b"), ("one", "c")] {
+        made.push(make_backup(&*store, &time, cluster, backup_name).await);
+    }
+    accept(&*store, creation_in(&time, "folder2", "one", "a")).await;
+    let waiting = accept(&*store, creation(&time, "two", "d")).await;
+    let (default, one, two) = ("default".parse().unwrap(), "one".parse().unwrap(), "two".parse().unwrap());
+
+    let of_folder = OperationFilter::Folder(default);
+    let page = store.list(&of_folder, None, 2).await.unwrap();
+    assert_eq!(page.iter().map(|operation| operation.backup_id).collect::<Vec<_>>(), [waiting.backup_id, made[2].id]);
+    let rest = store.list(&of_folder, Some(page[1].id), PAGE_ROWS).await.unwrap();
+    assert_eq!(rest.iter().map(|operation| operation.backup_id).collect::<Vec<_>>(), [made[1].id, made[0].id]);
+    assert_eq!(store.list(&of_folder, Some(rest[1].id), 2).await, Ok(vec![]));
+    assert_eq!(store.list(&OperationFilter::Cluster(one), None, 10).await.unwrap().len(), 3);
+
+    let OperationFilter::Folder(default) = of_folder else { unreachable!() };
+    let ids = |page: Vec<Backup>| page.iter().map(|backup| backup.id).collect::<Vec<_>>();
+    let all = store.backups(&BackupFilter::Folder(default.clone()), None, 10).await.unwrap();
+    assert_eq!(ids(all), [waiting.backup_id, made[2].id, made[1].id, made[0].id]);
+    let available = BackupFilter::FolderAvailable(default);
+    // The draft is skipped, and the page is full all the same.
+    assert_eq!(ids(store.backups(&available, None, 2).await.unwrap()), [made[2].id, made[1].id]);
+    assert_eq!(ids(store.backups(&available, Some(made[1].id), 2).await.unwrap()), [made[0].id]);
+    let of_two = BackupFilter::ClusterAvailable(two);
+    assert_eq!(ids(store.backups(&of_two, None, 10).await.unwrap()), [made[1].id]);
+    let BackupFilter::ClusterAvailable(two) = of_two else { unreachable!() };
+    assert_eq!(ids(store.backups(&BackupFilter::Cluster(two), None, 10).await.unwrap()), [waiting.backup_id, made[1].id]);
+}
+
+/// Goal: what ended long ago is forgotten, with its key. Method: three ages; the key of the oldest is free again.
+pub async fn operations_expire_with_their_keys(store: Shared, time: Time) {
+    let keyed = with_key(creation(&time, "main", "a"), "me", "key", 1);
+    let old = accept(&*store, keyed).await;
+    store.cancel(old.id).await.unwrap();
+    let unended = accept(&*store, in_zone(creation(&time, "other", "b"), "nowhere")).await;
+    time.pass(seconds(1));
+    let young = accept(&*store, creation(&time, "main", "a")).await;
+    store.cancel(young.id).await.unwrap();
+
+    time.pass(GRACE - seconds(1));
+    assert_eq!(store.expire(GRACE).await, Ok(0));
+    assert_eq!(store.create(with_key(creation(&time, "main", "a"), "me", "key", 2), GRACE).await, Err(Error::KeyReused));
+    time.pass(seconds(1));
+    assert_eq!(store.expire(GRACE).await, Ok(1));
+    assert_eq!(store.get(old.id).await, Err(Error::NoOperation));
+    let left = store.list(&OperationFilter::Folder("default".parse().unwrap()), None, 10).await.unwrap();
+    assert_eq!(left.iter().map(|operation| operation.id).collect::<Vec<_>>(), [young.id, unended.id]);
+    accept(&*store, with_key(creation(&time, "main", "a"), "me", "key", 2)).await;
+}
+
+/// Goal: nothing is made up. Method: ask for everything by identifiers that nobody has.
+pub async fn what_is_not_there_is_said_so(store: Shared, time: Time) {
+    let (id, epoch) = (OperationId::new(), Epoch(1));
+    assert_eq!(store.get(id).await, Err(Error::NoOperation));
+    assert_eq!(store.cancel(id).await, Err(Error::NoOperation));
+    assert_eq!(store.renew(id, epoch, LEASE).await, Err(Error::NoOperation));
+    assert_eq!(store.manifest(id).await, Ok(None));
+    assert_eq!(store.looked(id, epoch, 0).await, Ok(()));
+    assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![])));
+    assert_eq!(store.next_due(&all_zones()).await, Ok(None));
+    assert_eq!(store.expire(seconds(0)).await, Ok(0));
+    let nothing = creation(&time, "main", "a").draft.unwrap();
+    assert_eq!(store.backup(nothing.id).await, Err(Error::NoBackup));
+    assert_eq!(store.purged(nothing.id).await, Ok(()));
+    assert_eq!(store.create(deletion(&time, &nothing), GRACE).await, Err(Error::NoBackup));
+    assert_eq!(store.create(renaming(&time, &nothing, "b"), GRACE).await, Err(Error::NoBackup));
+    assert_eq!(store.ready(), Ok(()));
+}
+
+/// The end of an operation by a caller's wish, whatever it is doing.
+trait CancelAndEnd {
+    async fn cancel_and_end(&self, operation: &Operation) -> Operation;
+}
+
+impl CancelAndEnd for Shared {
+    async fn cancel_and_end(&self, operation: &Operation) -> Operation {
+        let told = self.cancel(operation.id).await.unwrap();
+        match told.state {
+            State::Cancelling { .. } => {
+                let completion = Completion { outcome: Outcome::Cancelled, backup: None };
+                self.complete(operation.id, operation.epoch, completion).await.unwrap()
+            }
+            _ => told,
+        }
+    }
+}

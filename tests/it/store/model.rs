@@ -1,0 +1,380 @@
+//! The store as its contract tells it, in memory: the oracle.
+//!
+//! It keeps no index: whatever is asked is found by looking at every row. So it shares no thought with the real ones.
+
+use async_trait::async_trait;
+use redkeep::backup::{self, Backup, BackupId, Name};
+use redkeep::cluster::{FolderId, Timestamp};
+use redkeep::failure::Failure;
+use redkeep::operation::{self, Epoch, Event, Fault, Operation, OperationId, Progress, Publication, Refused, Spec, Step};
+use redkeep::store::{
+    BackupFilter, Claim, Clock, Completion, Create, Created, Doomed, Error, LOOK_AGAIN, MANIFEST_BYTES, OperationFilter, PAGE_ROWS, Store, Zones,
+};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+pub struct Model {
+    clock: Clock,
+    queue_limit: usize,
+    rows: Mutex<Rows>,
+}
+
+#[derive(Clone, Default)]
+struct Rows {
+    operations: BTreeMap<OperationId, Operation>,
+    backups: BTreeMap<BackupId, Backup>,
+    keys: BTreeMap<(String, String), ([u8; 32], OperationId)>,
+    /// The backup of each attempt, and how often and when its files are looked for once they must go.
+    attempts: BTreeMap<(OperationId, Epoch), Attempt>,
+    manifests: BTreeMap<OperationId, Vec<u8>>,
+}
+
+#[derive(Clone)]
+struct Attempt {
+    operation: Operation,
+    doom: Option<(Timestamp, u32)>,
+}
+
+impl Model {
+    pub fn new(clock: Clock, queue_limit: usize) -> Self {
+        Self { clock, queue_limit, rows: Mutex::default() }
+    }
+
+    /// What the start of another process does.
+    pub fn void_leases(&self) {
+        let now = self.clock.now();
+        for operation in self.rows().operations.values_mut() {
+            if let operation::State::Running { lease_until, .. } | operation::State::Cancelling { lease_until } = &mut operation.state {
+                *lease_until = now;
+            }
+        }
+    }
+
+    /// Operations with a worker, in order of creation.
+    pub fn held(&self) -> Vec<Operation> {
+        let held = |operation: &&Operation| matches!(operation.state, operation::State::Running { .. } | operation::State::Cancelling { .. });
+        self.rows().operations.values().filter(held).cloned().collect()
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap()
+    }
+
+    /// Runs `change` on a copy, which becomes the truth if it succeeds.
+    fn transaction<T>(&self, change: impl FnOnce(&mut Rows, Timestamp) -> Result<T, Error>) -> Result<T, Error> {
+        let mut rows = self.rows();
+        let mut copy = rows.clone();
+        let answer = change(&mut copy, self.clock.now())?;
+        *rows = copy;
+        Ok(answer)
+    }
+
+    fn event(&self, id: OperationId, event: impl FnOnce(Timestamp) -> Event, backup: Option<Backup>) -> Result<Operation, Error> {
+        self.transaction(|rows, now| rows.apply(id, event(now), backup, now))
+    }
+}
+
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    now + wait
+}
+
+impl Rows {
+    fn live(&self) -> impl Iterator<Item = &Operation> {
+        self.operations.values().filter(|operation| !operation.state.is_terminal())
+    }
+
+    fn name_owner(&self, folder: &FolderId, name: &Name) -> Option<BackupId> {
+        let own = self.backups.values().find(|backup| !backup.is_deleting() && backup.folder_id == *folder && backup.name == *name).map(|backup| backup.id);
+        let reserved = || {
+            self.live().find_map(|operation| match &operation.spec {
+                Spec::UpdateBackup(changes) if changes.name.as_ref() == Some(name) => {
+                    self.backups.get(&operation.backup_id).filter(|backup| backup.folder_id == *folder).map(|backup| backup.id)
+                }
+                _ => None,
+            })
+        };
+        own.or_else(reserved)
+    }
+
+    fn create(&mut self, create: Create, grace: Duration, queue_limit: usize, now: Timestamp) -> Result<Created, Error> {
+        let Create { operation, draft, idempotency } = create;
+        if let Some(key) = &idempotency
+            && let Some((digest, id)) = self.keys.get(&(key.caller.clone(), key.key.clone()))
+        {
+            return if *digest == key.digest { Ok(Created::Existing(self.operations[id].clone())) } else { Err(Error::KeyReused) };
+        }
+        if draft.is_some() != (operation.spec == Spec::CreateBackup) || self.operations.contains_key(&operation.id) {
+            return Err(Error::Invalid(String::new()));
+        }
+        let queued = self.operations.values().filter(|operation| matches!(operation.state, operation::State::Queued { .. })).count();
+        if queued >= queue_limit {
+            return Err(Error::QueueFull(queue_limit));
+        }
+        if let Some(draft) = draft {
+            if let Some(holder) = self.live().find(|other| other.spec.is_exclusive() && other.cluster_id == operation.cluster_id) {
+                return Err(Error::Conflict(holder.id.to_string()));
+            }
+            if self.name_owner(&draft.folder_id, &draft.name).is_some() {
+                return Err(Error::NameTaken(draft.name));
+            }
+            self.backups.insert(draft.id, draft);
+        } else {
+            let backup = self.backups.get(&operation.backup_id).ok_or(Error::NoBackup)?;
+            let in_error = match backup.state {
+                backup::State::Deleting { .. } => return Err(Error::NoBackup),
+                backup::State::Creating => return Err(Error::NotAvailable("CREATING")),
+                backup::State::Available => false,
+                backup::State::Error(_) => true,
+            };
+            if let Some(holder) = &backup.busy {
+                return Err(Error::Conflict(holder.clone()));
+            }
+            let mut backup = backup.clone();
+            match &operation.spec {
+                Spec::UpdateBackup(_) if in_error => return Err(Error::NotAvailable("ERROR")),
+                Spec::UpdateBackup(changes) => {
+                    if let Some(name) = &changes.name
+                        && self.name_owner(&backup.folder_id, name).is_some_and(|owner| owner != backup.id)
+                    {
+                        return Err(Error::NameTaken(name.clone()));
+                    }
+                }
+                _ => {
+                    if let Some(hold) = backup.holds.first() {
+                        return Err(Error::Held(hold.reason.clone()));
+                    }
+                    backup.state = backup::State::Deleting { purge_at: if in_error { now } else { after(now, grace) } };
+                }
+            }
+            backup.busy = Some(operation.id.to_string());
+            self.backups.insert(backup.id, backup);
+        }
+        if let Some(key) = idempotency {
+            self.keys.insert((key.caller, key.key), (key.digest, operation.id));
+        }
+        self.operations.insert(operation.id, operation.clone());
+        Ok(Created::New(operation))
+    }
+
+    fn apply(&mut self, id: OperationId, event: Event, backup: Option<Backup>, now: Timestamp) -> Result<Operation, Error> {
+        let operation = self.operations.get_mut(&id).ok_or(Error::NoOperation)?;
+        let was_over = operation.state.is_terminal();
+        operation.apply(event, now).map_err(|refused| match refused {
+            Refused::Fenced { .. } => Error::Fenced(refused.to_string()),
+            Refused::Cancelling => Error::Cancelling,
+            Refused::NotDue | Refused::NotAllowed(_) => Error::NotAllowed(refused.to_string()),
+        })?;
+        let operation = operation.clone();
+        self.doom(&operation, now);
+        if operation.state.is_terminal() && !was_over {
+            self.end(&operation, backup)?;
+        }
+        Ok(operation)
+    }
+
+    fn doom(&mut self, operation: &Operation, now: Timestamp) {
+        let published = operation.publication.as_ref().map(|publication| publication.epoch);
+        if let operation::State::Succeeded(_) = operation.state
+            && let Some(epoch) = published
+        {
+            self.attempts.remove(&(operation.id, epoch));
+        }
+        let held = matches!(operation.state, operation::State::Running { .. } | operation::State::Cancelling { .. });
+        for ((id, epoch), attempt) in &mut self.attempts {
+            let kept = !operation.state.is_terminal() && (published == Some(*epoch) || (held && *epoch == operation.epoch));
+            if *id == operation.id && !kept && attempt.doom.is_none() {
+                attempt.doom = Some((now, 0));
+            }
+        }
+    }
+
+    fn end(&mut self, operation: &Operation, result: Option<Backup>) -> Result<(), Error> {
+        self.manifests.remove(&operation.id);
+        let is_creation = operation.spec == Spec::CreateBackup;
+        let is_deletion = operation.spec == Spec::DeleteBackup;
+        let Some(backup) = self.backups.get_mut(&operation.backup_id) else { return Ok(()) };
+        match &operation.state {
+            operation::State::Succeeded(_) if !is_deletion => {
+                let invalid = || Error::Invalid(String::new());
+                let result = result.ok_or_else(invalid)?;
+                let renamed = matches!(&operation.spec, Spec::UpdateBackup(changes) if changes.name.as_ref() == Some(&result.name));
+                let fits = result.id == backup.id && result.is_available() && (renamed || result.name == backup.name);
+                *backup = if fits { result } else { return Err(invalid()) };
+            }
+            operation::State::Succeeded(_) if result.is_some() => return Err(Error::Invalid(String::new())),
+            operation::State::Failed(failure) if is_creation => backup.state = backup::State::Error(failure.clone()),
+            operation::State::Cancelled if is_creation => {
+                self.backups.remove(&operation.backup_id);
+                return Ok(());
+            }
+            _ => {}
+        }
+        backup.busy = None;
+        Ok(())
+    }
+
+    fn page<T: Clone, I: Ord + Copy>(rows: &BTreeMap<I, T>, after: Option<I>, limit: usize, keep: impl Fn(&T) -> bool) -> Vec<T> {
+        let older = rows.iter().rev().filter(|(id, _)| after.is_none_or(|after| **id < after));
+        older.map(|(_, row)| row).filter(|row| keep(row)).take(limit.clamp(1, PAGE_ROWS)).cloned().collect()
+    }
+}
+
+#[async_trait]
+impl Store for Model {
+    async fn create(&self, create: Create, grace: Duration) -> Result<Created, Error> {
+        self.transaction(|rows, now| rows.create(create, grace, self.queue_limit, now))
+    }
+
+    async fn get(&self, id: OperationId) -> Result<Operation, Error> {
+        self.rows().operations.get(&id).cloned().ok_or(Error::NoOperation)
+    }
+
+    async fn list(&self, filter: &OperationFilter, after: Option<OperationId>, limit: usize) -> Result<Vec<Operation>, Error> {
+        Ok(Rows::page(&self.rows().operations, after, limit, |operation| match filter {
+            OperationFilter::Folder(folder) => operation.folder_id == *folder,
+            OperationFilter::Cluster(cluster) => operation.cluster_id == *cluster,
+        }))
+    }
+
+    async fn claim(&self, zones: &Zones, lease: Duration) -> Result<(Option<Claim>, Vec<OperationId>), Error> {
+        self.transaction(|rows, now| {
+            let mut ended = Vec::new();
+            loop {
+                let due = rows.live().filter(|operation| zones.serve(operation.zone.as_deref()) && operation.due_at() <= Some(now));
+                let Some((_, id)) = due.map(|operation| (operation.due_at(), operation.id)).min() else { return Ok((None, ended)) };
+                let operation = rows.apply(id, Event::Claim { lease_until: after(now, lease) }, None, now)?;
+                if operation.state.is_terminal() {
+                    ended.push(id);
+                } else if operation.step().is_some() {
+                    if operation.spec.has_attempts() && operation.publication.is_none() {
+                        rows.attempts.insert((id, operation.epoch), Attempt { operation: operation.clone(), doom: None });
+                    }
+                    return Ok((Some(Claim { operation }), ended));
+                }
+            }
+        })
+    }
+
+    async fn next_due(&self, zones: &Zones) -> Result<Option<Timestamp>, Error> {
+        Ok(self.rows().live().filter(|operation| zones.serve(operation.zone.as_deref())).filter_map(Operation::due_at).min())
+    }
+
+    async fn renew(&self, id: OperationId, epoch: Epoch, lease: Duration) -> Result<Operation, Error> {
+        self.event(id, |now| Event::Renew { epoch, lease_until: after(now, lease) }, None)
+    }
+
+    async fn step(&self, id: OperationId, epoch: Epoch, step: Step, publication: Option<(Publication, Vec<u8>)>) -> Result<Operation, Error> {
+        let (publication, manifest) = publication.unzip();
+        self.transaction(|rows, now| {
+            let decided = publication.as_ref().map(|publication| publication.epoch);
+            let operation = rows.apply(id, Event::Step { epoch, step, publication }, None, now)?;
+            if let Some(manifest) = manifest {
+                if manifest.len() > MANIFEST_BYTES || decided != Some(epoch) {
+                    return Err(Error::Invalid(String::new()));
+                }
+                rows.manifests.insert(id, manifest);
+            }
+            Ok(operation)
+        })
+    }
+
+    async fn progress(&self, id: OperationId, epoch: Epoch, progress: Progress) -> Result<Operation, Error> {
+        self.event(id, |_| Event::Progress { epoch, progress }, None)
+    }
+
+    async fn retry(&self, id: OperationId, epoch: Epoch, wait: Duration, fault: Fault, failure: Failure) -> Result<Operation, Error> {
+        self.event(id, |now| Event::Retry { epoch, not_before: after(now, wait), fault, failure }, None)
+    }
+
+    async fn hand_back(&self, id: OperationId, epoch: Epoch) -> Result<Operation, Error> {
+        self.event(id, |_| Event::HandBack { epoch }, None)
+    }
+
+    async fn complete(&self, id: OperationId, epoch: Epoch, completion: Completion) -> Result<Operation, Error> {
+        self.event(id, |_| Event::Complete { epoch, outcome: completion.outcome }, completion.backup)
+    }
+
+    async fn cancel(&self, id: OperationId) -> Result<Operation, Error> {
+        self.event(id, |_| Event::Cancel, None)
+    }
+
+    async fn manifest(&self, id: OperationId) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.rows().manifests.get(&id).cloned())
+    }
+
+    async fn backup(&self, id: BackupId) -> Result<Backup, Error> {
+        self.rows().backups.get(&id).cloned().ok_or(Error::NoBackup)
+    }
+
+    async fn backups(&self, filter: &BackupFilter, after: Option<BackupId>, limit: usize) -> Result<Vec<Backup>, Error> {
+        Ok(Rows::page(&self.rows().backups, after, limit, |backup| match filter {
+            BackupFilter::Folder(folder) => backup.folder_id == *folder,
+            BackupFilter::Cluster(cluster) => backup.cluster_id == *cluster,
+            BackupFilter::FolderAvailable(folder) => backup.folder_id == *folder && backup.is_available(),
+            BackupFilter::ClusterAvailable(cluster) => backup.cluster_id == *cluster && backup.is_available(),
+        }))
+    }
+
+    async fn doomed(&self, limit: usize) -> Result<Vec<Doomed>, Error> {
+        let (rows, now) = (self.rows(), self.clock.now());
+        let due = |((id, epoch), attempt): (&(OperationId, Epoch), &Attempt)| {
+            let (next_look, looks) = attempt.doom.filter(|(next_look, _)| *next_look <= now)?;
+            let Operation { folder_id, cluster_id, backup_id, .. } = attempt.operation.clone();
+            Some((next_look, Doomed { operation_id: *id, epoch: *epoch, folder_id, cluster_id, backup_id, looks }))
+        };
+        let mut doomed: Vec<_> = rows.attempts.iter().filter_map(due).collect();
+        doomed.sort_by_key(|(next_look, doomed)| (*next_look, doomed.operation_id, doomed.epoch));
+        Ok(doomed.into_iter().map(|(_, doomed)| doomed).take(limit).collect())
+    }
+
+    async fn looked(&self, id: OperationId, epoch: Epoch, looks: u32) -> Result<(), Error> {
+        self.transaction(|rows, now| {
+            let Some(attempt) = rows.attempts.get_mut(&(id, epoch)) else { return Ok(()) };
+            if attempt.doom.is_some_and(|(_, looked)| looked == looks) {
+                match LOOK_AGAIN.get(looks as usize) {
+                    Some(wait) => attempt.doom = Some((after(now, *wait), looks + 1)),
+                    None => drop(rows.attempts.remove(&(id, epoch))),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn purgeable(&self, limit: usize) -> Result<Vec<Backup>, Error> {
+        let (rows, now) = (self.rows(), self.clock.now());
+        let due = |backup: &&Backup| matches!(backup.state, backup::State::Deleting { purge_at } if purge_at <= now) && backup.busy.is_none();
+        let mut purgeable: Vec<Backup> = rows.backups.values().filter(due).cloned().collect();
+        purgeable.sort_by_key(|backup| match backup.state {
+            backup::State::Deleting { purge_at } => Some((purge_at, backup.id)),
+            _ => None,
+        });
+        purgeable.truncate(limit);
+        Ok(purgeable)
+    }
+
+    async fn purged(&self, id: BackupId) -> Result<(), Error> {
+        if self.purgeable(usize::MAX).await?.iter().any(|backup| backup.id == id) {
+            self.rows().backups.remove(&id);
+        }
+        Ok(())
+    }
+
+    async fn expire(&self, retention: Duration) -> Result<usize, Error> {
+        self.transaction(|rows, now| {
+            let expired = |operation: &&Operation| operation.state.is_terminal() && after(operation.modified_at, retention) < now;
+            let mut expired: Vec<_> = rows.operations.values().filter(expired).map(|operation| (operation.modified_at, operation.id)).collect();
+            expired.sort();
+            expired.truncate(1000);
+            for (_, id) in &expired {
+                rows.operations.remove(id);
+                rows.keys.retain(|_, (_, other)| other != id);
+            }
+            Ok(expired.len())
+        })
+    }
+
+    fn ready(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
