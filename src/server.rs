@@ -127,7 +127,9 @@ impl Server {
         let (router, health) = api::router(executor.clone()).await.map_err(|fault| Error::Build(fault.to_string()))?;
         let (api, admin) = (listen(config.listen).await?, listen(config.admin_listen).await?);
         let admin_router = admin_router(Arc::clone(&store), stop.clone());
-        tracing::info!(listen = %config.listen, admin_listen = %config.admin_listen, "listening");
+        if let (Ok(listen), Ok(admin_listen)) = (api.local_addr(), admin.local_addr()) {
+            tracing::info!(%listen, %admin_listen, "listening");
+        }
         Ok(Self { api, admin, router, admin_router, health, store, executor, stop })
     }
 

@@ -1,5 +1,6 @@
 //! The one integration test binary: a module a boundary.
 
+mod backup;
 mod store;
 mod support;
 mod wire;

@@ -18,6 +18,7 @@ pub mod rdb_bytes;
 pub mod resp;
 pub mod scripted;
 pub mod server;
+pub mod service;
 #[cfg(test)]
 #[allow(unused_imports, reason = "a bench has no harness, hence no tests")]
 mod tests;
