@@ -22,7 +22,7 @@ enum State {
     },
     Mark {
         mark: [u8; MARK_BYTES],
-        finder: memmem::Finder<'static>,
+        finder: Box<memmem::Finder<'static>>,
         /// The last bytes, fewer than a mark, which may be the beginning of one.
         carry: Vec<u8>,
     },
@@ -49,7 +49,7 @@ impl Payload {
     pub(super) fn new(framing: &Framing) -> Self {
         let framing = match framing {
             Framing::Length(total) => State::Length { total: *total, left: *total },
-            Framing::Mark(mark) => State::Mark { mark: *mark, finder: memmem::Finder::new(mark).into_owned(), carry: Vec::new() },
+            Framing::Mark(mark) => State::Mark { mark: *mark, finder: Box::new(memmem::Finder::new(mark).into_owned()), carry: Vec::new() },
         };
         Self { walker: rdb::Walker::new(), framing }
     }
@@ -79,12 +79,17 @@ impl Payload {
                 self.framing = State::Done;
                 Ok(Progress::Done)
             }
-            State::Mark { carry, .. } => {
+            State::Mark { finder, carry, .. } => {
                 let mut window = std::mem::take(carry);
-                if window.is_empty() {
+                let held = window.len();
+                let reach = piece.len().min(MARK_BYTES - 1);
+                window.extend_from_slice(&piece[..reach]);
+                if reach == MARK_BYTES - 1 && finder.find(&window).is_none() {
+                    // No mark begins in what was held back, so the piece is searched where it lies.
+                    self.walk(&window[..held], sink)?;
                     return self.search(piece, sink);
                 }
-                window.extend_from_slice(piece);
+                window.extend_from_slice(&piece[reach..]);
                 self.search(&window, sink)
             }
             State::Candidate { mark, newlines } => {
@@ -99,7 +104,7 @@ impl Payload {
                 for _ in 0..newlines {
                     self.walk(b"\n", sink)?;
                 }
-                self.framing = State::Mark { mark, finder: memmem::Finder::new(&mark).into_owned(), carry: Vec::new() };
+                self.framing = State::Mark { mark, finder: Box::new(memmem::Finder::new(&mark).into_owned()), carry: Vec::new() };
                 self.search(piece, sink)
             }
         }
