@@ -19,11 +19,13 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Length of a part of an upload, in bytes; the last part of a segment is shorter.
@@ -34,6 +36,9 @@ pub const PART_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest wait for a finished upload to be made durable, or for a small object.
 pub const SEAL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Bytes of an upload that may wait in the memory of the system before the disk is told to begin with them.
+const UNWRITTEN_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Length of a segment as stored, in bytes, after which the next one begins.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024 * 1024;
@@ -286,8 +291,9 @@ impl Storage {
     ///
     /// [`Error`].
     pub async fn upload(&self, folder: &Folder, name: &str) -> Result<Upload, Error> {
-        let upload = within(self.objects.put_multipart(&folder.file(name))).await?;
-        Ok(Upload { upload })
+        let path = folder.file(name);
+        let upload = within(self.objects.put_multipart(&path)).await?;
+        Ok(Upload { upload, early: Early::new(&self.options.root.join(path.as_ref())) })
     }
 
     /// Removes everything in the folder, with the remains of interrupted uploads, which no listing shows; tells how many
@@ -355,19 +361,23 @@ async fn within<T>(call: impl Future<Output = object_store::Result<T>>) -> Resul
 /// An upload in parts.
 pub struct Upload {
     upload: Box<dyn MultipartUpload>,
+    early: Early,
 }
 
 impl Upload {
-    /// Stores the next part.
+    /// Stores the next part, and gives its memory back for another.
     ///
     /// # Errors
     ///
     /// [`Error::Stalled`] after [`PART_TIMEOUT`], else [`Error`]; the upload must be aborted then.
-    pub async fn part(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
-        match timeout(PART_TIMEOUT, self.upload.put_part(PutPayload::from(bytes))).await {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(Error::Stalled),
+    pub async fn part(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+        let bytes = Bytes::from(bytes);
+        match timeout(PART_TIMEOUT, self.upload.put_part(PutPayload::from_bytes(bytes.clone()))).await {
+            Ok(result) => result?,
+            Err(_) => return Err(Error::Stalled),
         }
+        self.early.written(bytes.len() as u64);
+        Ok(bytes.into())
     }
 
     /// Makes the object visible. Durable on return.
@@ -384,6 +394,36 @@ impl Upload {
         if let Err(fault) = within(self.upload.abort()).await {
             tracing::debug!(error = %fault, "an upload could not be aborted; the collector removes its remains");
         }
+    }
+}
+
+/// Keeps the disk at work while an upload goes on, so that little is left to be written at its end.
+///
+/// Best effort: where the file being written is not found, the end takes longer. What fails here fails again when the upload
+/// is completed, which syncs with a descriptor of its own.
+struct Early {
+    file: Option<Arc<File>>,
+    unwritten_bytes: u64,
+    writing: Option<JoinHandle<()>>,
+}
+
+impl Early {
+    /// For the upload that will be visible at `path`; until then its file has another name.
+    fn new(path: &std::path::Path) -> Self {
+        let mut staged = path.as_os_str().to_owned();
+        staged.push("#1");
+        Self { file: File::open(staged).ok().map(Arc::new), unwritten_bytes: 0, writing: None }
+    }
+
+    fn written(&mut self, bytes: u64) {
+        self.unwritten_bytes += bytes;
+        let Some(file) = &self.file else { return };
+        if self.unwritten_bytes < UNWRITTEN_BYTES || self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            return;
+        }
+        let file = Arc::clone(file);
+        self.unwritten_bytes = 0;
+        self.writing = Some(tokio::task::spawn_blocking(move || drop(file.sync_data())));
     }
 }
 

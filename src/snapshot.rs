@@ -28,8 +28,10 @@ use tokio_util::sync::CancellationToken;
 const PIECE_BYTES: usize = 256 * 1024;
 /// Pieces that may wait between the socket and the walk.
 const PIECES: usize = 8;
-/// Parts that may wait between the compressor and storage.
-const PARTS: usize = 1;
+/// Parts in memory: one is filled while the other is stored.
+const PARTS: usize = 2;
+/// Time for short reads to become long ones: a source sends in small pieces, and each that is taken alone costs a wake-up.
+const GATHER: Duration = Duration::from_millis(1);
 /// Longest wait for an opaque payload's connection to close after its mark.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -140,6 +142,10 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
     let (pieces, pieces_in) = mpsc::channel::<Vec<u8>>(PIECES);
     let (spare, mut spare_in) = mpsc::channel::<Vec<u8>>(PIECES + 2);
     let (parts, parts_in) = mpsc::channel::<encode::Output>(PARTS);
+    let (spare_parts, spare_parts_in) = mpsc::channel::<Vec<u8>>(PARTS);
+    for _ in 0..PARTS {
+        let _ = spare_parts.try_send(Vec::new());
+    }
     let framing = transfer.framing.clone();
     let options = encode::Options { compression: storage.compression(), segment_bytes: storage.segment_bytes() };
     let (encoder_meter, ended) = (Arc::clone(meter), Arc::new(Ended::default()));
@@ -149,12 +155,13 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
     std::thread::Builder::new()
         .name("snapshot".to_owned())
         .spawn(move || {
-            let _ = result.send(encode::run(&framing, &options, pieces_in, &spare, &parts, &encoder_meter, &encoder_ended));
+            let ends = encode::Ends { pieces: pieces_in, spare_pieces: spare, parts, spare_parts: spare_parts_in };
+            let _ = result.send(encode::run(&framing, &options, ends, &encoder_meter, &encoder_ended));
         })
         .map_err(|_| Error::Stage("no thread could be started"))?;
 
     let reading = read(&mut transfer, pieces, &mut spare_in, &ended, meter);
-    let storing = store(request, storage, parts_in, meter);
+    let storing = store(request, storage, parts_in, spare_parts, meter);
     let work = async {
         // The reader stops when the encoder is content or has failed; the uploader when the encoder has dropped its end.
         let (read, stored, summary) = tokio::join!(reading, storing, summary);
@@ -247,12 +254,21 @@ async fn read(transfer: &mut Transfer, pieces: mpsc::Sender<Vec<u8>>, spare: &mu
         if pieces.send(piece).await.is_err() {
             return Ok(());
         }
+        if count < PIECE_BYTES / 2 {
+            tokio::time::sleep(GATHER).await;
+        }
     }
 }
 
 type Stored = (Vec<Segment>, Option<crate::cluster::Timestamp>);
 
-async fn store(request: &Request, storage: &Storage, mut parts: mpsc::Receiver<encode::Output>, meter: &Meter) -> Result<Stored, Error> {
+async fn store(
+    request: &Request,
+    storage: &Storage,
+    mut parts: mpsc::Receiver<encode::Output>,
+    spare: mpsc::Sender<Vec<u8>>,
+    meter: &Meter,
+) -> Result<Stored, Error> {
     let mut segments = Vec::new();
     let mut open: Option<(String, OpenUpload)> = None;
     let mut first_at = None;
@@ -269,7 +285,8 @@ async fn store(request: &Request, storage: &Storage, mut parts: mpsc::Receiver<e
                         &mut open.insert((file, OpenUpload(Some(upload)))).1
                     }
                 };
-                upload.part(bytes).await?;
+                // The channel has room for all of them; closed, the memory is freed.
+                let _ = spare.try_send(upload.part(bytes).await?);
                 meter.stored_bytes.fetch_add(count, Ordering::Relaxed);
             }
             encode::Output::SegmentEnd { stored_bytes, sha256 } => {
@@ -302,7 +319,7 @@ fn file_name(shard: &str, segment: usize, storage: &Storage) -> String {
 struct OpenUpload(Option<Upload>);
 
 impl OpenUpload {
-    async fn part(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+    async fn part(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
         match &mut self.0 {
             Some(upload) => Ok(upload.part(bytes).await?),
             None => Err(Error::Stage("a part after the end")),

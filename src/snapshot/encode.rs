@@ -6,9 +6,15 @@ use crate::artifacts::{Compression, PART_BYTES};
 use crate::rdb;
 use crate::redis::replication::Framing;
 use aws_lc_rs::digest;
-use std::io::{self, Write};
+use std::io;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
+
+/// Length of what is compressed at once, in bytes; several times what level 1 looks back.
+const RUN_BYTES: usize = 2 * 1024 * 1024;
+
+/// The same where segments are short.
+const LEAST_RUN_BYTES: usize = 64 * 1024;
 
 /// What goes to storage.
 pub(super) enum Output {
@@ -30,24 +36,29 @@ pub(super) struct Options {
     pub(super) segment_bytes: u64,
 }
 
+/// The encoder's ends of the channels.
+pub(super) struct Ends {
+    /// What came from the socket.
+    pub(super) pieces: mpsc::Receiver<Vec<u8>>,
+    /// Takes pieces back, to be filled again.
+    pub(super) spare_pieces: mpsc::Sender<Vec<u8>>,
+    /// What goes to storage.
+    pub(super) parts: mpsc::Sender<Output>,
+    /// Gives the memory of parts, new or back from storage. There is no more of it than this.
+    pub(super) spare_parts: mpsc::Receiver<Vec<u8>>,
+}
+
 /// Runs until the dump is complete, the pieces end, or something fails.
-pub(super) fn run(
-    framing: &Framing,
-    options: &Options,
-    mut pieces: mpsc::Receiver<Vec<u8>>,
-    spare: &mpsc::Sender<Vec<u8>>,
-    parts: &mpsc::Sender<Output>,
-    meter: &Meter,
-    ended: &Ended,
-) -> Result<rdb::Summary, Error> {
+pub(super) fn run(framing: &Framing, options: &Options, ends: Ends, meter: &Meter, ended: &Ended) -> Result<rdb::Summary, Error> {
     let mut payload = Payload::new(framing);
-    let mut output = Encoder::new(options, parts)?;
+    let Ends { mut pieces, spare_pieces, parts, spare_parts } = ends;
+    let mut output = Encoder::new(options, Parts::new(parts, spare_parts))?;
     while let Some(piece) = pieces.blocking_recv() {
         let progress = payload.push(&piece, &mut |bytes| output.write(bytes))?;
         meter.bytes.store(payload.bytes(), Ordering::Relaxed);
         meter.keys.store(payload.keys(), Ordering::Relaxed);
         // Full or closed: the piece is freed instead, and the reader makes a new one.
-        let _ = spare.try_send(piece);
+        let _ = spare_pieces.try_send(piece);
         ended.perhaps.store(progress == Progress::Perhaps, Ordering::Release);
         if progress == Progress::Done {
             break;
@@ -58,124 +69,191 @@ pub(super) fn run(
     Ok(summary)
 }
 
-/// The compressor of one segment, or none.
-enum Stage {
-    Plain(Parts),
-    Zstd(Box<zstd::stream::write::Encoder<'static, Parts>>),
+/// Makes segments of what it is given.
+struct Encoder {
+    frames: Option<Frames>,
+    parts: Parts,
+    segment_bytes: u64,
 }
 
-struct Encoder<'a> {
-    options: &'a Options,
-    parts: &'a mpsc::Sender<Output>,
-    stage: Option<Stage>,
-}
-
-impl<'a> Encoder<'a> {
-    fn new(options: &'a Options, parts: &'a mpsc::Sender<Output>) -> Result<Self, Error> {
-        let mut encoder = Self { options, parts, stage: None };
-        encoder.begin()?;
-        Ok(encoder)
-    }
-
-    fn begin(&mut self) -> Result<(), Error> {
-        let parts = Parts::new(self.parts.clone());
-        self.stage = Some(match self.options.compression {
-            Compression::None => Stage::Plain(parts),
-            Compression::Zstd(level) => {
-                let mut encoder = zstd::stream::write::Encoder::new(parts, level).map_err(|_| Error::Stage("the compressor"))?;
-                // The frame's own checksum lets the zstd tool find damage without the manifest.
-                encoder.include_checksum(true).map_err(|_| Error::Stage("the compressor"))?;
-                Stage::Zstd(Box::new(encoder))
-            }
-        });
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let stored = match &mut self.stage {
-            Some(Stage::Plain(parts)) => {
-                parts.write_all(bytes).map_err(stopped)?;
-                parts.stored_bytes()
-            }
-            Some(Stage::Zstd(encoder)) => {
-                encoder.write_all(bytes).map_err(stopped)?;
-                encoder.get_ref().stored_bytes()
-            }
-            None => return Err(Error::Stage("a write after the end")),
+impl Encoder {
+    fn new(options: &Options, parts: Parts) -> Result<Self, Error> {
+        let frames = match options.compression {
+            Compression::None => None,
+            Compression::Zstd(level) => Some(Frames::new(level, options.segment_bytes).map_err(|_| Error::Stage("the compressor"))?),
         };
-        if stored >= self.options.segment_bytes {
-            self.end()?;
-            self.begin()?;
-        }
-        Ok(())
+        Ok(Self { frames, parts, segment_bytes: options.segment_bytes })
     }
 
-    fn end(&mut self) -> Result<(), Error> {
-        match self.stage.take() {
-            Some(Stage::Plain(parts)) => parts.finish(),
-            Some(Stage::Zstd(encoder)) => encoder.finish().map_err(stopped)?.finish(),
-            None => Ok(()),
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        let Some(frames) = &mut self.frames else {
+            self.parts.write(bytes)?;
+            return self.parts.end_at(self.segment_bytes);
+        };
+        loop {
+            bytes = frames.fill(bytes);
+            if !frames.full() {
+                return Ok(());
+            }
+            self.parts.write(frames.compress()?)?;
+            self.parts.end_at(self.segment_bytes)?;
         }
     }
 
     /// Ends the last segment. One that would hold nothing is left out: a dump is never empty, so there is one before it.
     fn finish(mut self) -> Result<(), Error> {
-        self.end()
+        if let Some(frames) = &mut self.frames
+            && !frames.input.is_empty()
+        {
+            self.parts.write(frames.compress()?)?;
+        }
+        self.parts.end_at(1)
+    }
+}
+
+/// Compresses runs of one length, each to a frame of its own; frames in a row are one file to every tool.
+///
+/// A run that is compressed at once is read where it lies. A stream would be copied into a window that goes round in a
+/// circle, and to look for matches across its seam costs half as much again.
+struct Frames {
+    compressor: zstd::bulk::Compressor<'static>,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    run_bytes: usize,
+}
+
+impl Frames {
+    fn new(level: i32, segment_bytes: u64) -> io::Result<Self> {
+        // A segment ends with a run, so short segments need shorter ones.
+        let run_bytes = usize::try_from(segment_bytes / 8).map_or(RUN_BYTES, |bytes| bytes.clamp(LEAST_RUN_BYTES, RUN_BYTES));
+        let mut compressor = zstd::bulk::Compressor::new(level)?;
+        // The frame's own checksum lets the zstd tool find damage without the manifest.
+        compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true))?;
+        let output = Vec::with_capacity(zstd::zstd_safe::compress_bound(run_bytes));
+        Ok(Self { compressor, input: Vec::with_capacity(run_bytes), output, run_bytes })
+    }
+
+    /// Takes what still fits into the run, and gives back the rest.
+    fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let (now, later) = bytes.split_at(bytes.len().min(self.run_bytes - self.input.len()));
+        self.input.extend_from_slice(now);
+        later
+    }
+
+    fn full(&self) -> bool {
+        self.input.len() == self.run_bytes
+    }
+
+    /// The frame of the run, which ends by this.
+    fn compress(&mut self) -> Result<&[u8], Error> {
+        self.compressor.compress_to_buffer(&self.input, &mut self.output).map_err(|_| Error::Stage("the compressor"))?;
+        self.input.clear();
+        Ok(&self.output)
     }
 }
 
 /// Storage has gone away; it says why itself.
-fn stopped(_: io::Error) -> Error {
-    Error::Stage("storage stopped taking parts")
-}
+const STOPPED: Error = Error::Stage("storage stopped taking parts");
 
-/// Gathers bytes into parts of one size, and digests them.
+/// Gathers bytes into parts of one size, and digests those of each segment.
 struct Parts {
     out: mpsc::Sender<Output>,
+    spare: mpsc::Receiver<Vec<u8>>,
     part: Vec<u8>,
     digest: digest::Context,
     sent_bytes: u64,
 }
 
 impl Parts {
-    fn new(out: mpsc::Sender<Output>) -> Self {
-        Self { out, part: Vec::new(), digest: digest::Context::new(&digest::SHA256), sent_bytes: 0 }
+    fn new(out: mpsc::Sender<Output>, spare: mpsc::Receiver<Vec<u8>>) -> Self {
+        Self { out, spare, part: Vec::new(), digest: digest::Context::new(&digest::SHA256), sent_bytes: 0 }
     }
 
-    fn stored_bytes(&self) -> u64 {
-        self.sent_bytes + self.part.len() as u64
-    }
-
-    fn send(&mut self) -> io::Result<()> {
-        let part = std::mem::take(&mut self.part);
-        self.digest.update(&part);
-        self.sent_bytes += part.len() as u64;
-        self.out.blocking_send(Output::Part(part)).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-
-    fn finish(mut self) -> Result<(), Error> {
-        if !self.part.is_empty() || self.sent_bytes == 0 {
-            self.send().map_err(stopped)?;
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        self.digest.update(bytes);
+        while !bytes.is_empty() {
+            if self.part.capacity() == 0 {
+                self.part = self.spare.blocking_recv().ok_or(STOPPED)?;
+                self.part.clear();
+                self.part.reserve_exact(PART_BYTES);
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(PART_BYTES - self.part.len()));
+            self.part.extend_from_slice(now);
+            if self.part.len() == PART_BYTES {
+                self.send()?;
+            }
+            bytes = later;
         }
-        let sha256 = self.digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.out.blocking_send(Output::SegmentEnd { stored_bytes: self.sent_bytes, sha256 }).map_err(|_| Error::Stage("storage stopped taking parts"))
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<(), Error> {
+        let part = std::mem::take(&mut self.part);
+        self.sent_bytes += part.len() as u64;
+        self.tell(Output::Part(part))
+    }
+
+    /// Ends the segment if it has at least that many bytes; what comes then belongs to the next.
+    fn end_at(&mut self, bytes: u64) -> Result<(), Error> {
+        if self.sent_bytes + (self.part.len() as u64) < bytes {
+            return Ok(());
+        }
+        if !self.part.is_empty() {
+            self.send()?;
+        }
+        let digest = std::mem::replace(&mut self.digest, digest::Context::new(&digest::SHA256));
+        let sha256 = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let stored_bytes = std::mem::take(&mut self.sent_bytes);
+        self.tell(Output::SegmentEnd { stored_bytes, sha256 })
+    }
+
+    fn tell(&self, output: Output) -> Result<(), Error> {
+        self.out.blocking_send(output).map_err(|_| STOPPED)
     }
 }
 
-impl Write for Parts {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.part.capacity() == 0 {
-            self.part.reserve_exact(PART_BYTES);
-        }
-        let count = bytes.len().min(PART_BYTES - self.part.len());
-        self.part.extend_from_slice(&bytes[..count]);
-        if self.part.len() == PART_BYTES {
-            self.send()?;
-        }
-        Ok(count)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    #[test]
+    fn segments_in_order_are_the_input_and_none_is_empty() {
+        let input: Vec<u8> = (0..1_000_000_u32).flat_map(|number| (number / 3).to_le_bytes()).collect();
+        for compression in [Compression::None, Compression::Zstd(1)] {
+            for segment_bytes in [1, 1 << 20, u64::MAX] {
+                let (out, mut parts) = mpsc::channel(1);
+                let (spare, spare_in) = mpsc::channel(1);
+                let fed = input.clone();
+                let encoding = std::thread::spawn(move || {
+                    let mut encoder = Encoder::new(&Options { compression, segment_bytes }, Parts::new(out, spare_in))?;
+                    fed.chunks(100_000).try_for_each(|piece| encoder.write(piece))?;
+                    encoder.finish()
+                });
+                // One piece of memory goes round.
+                spare.try_send(Vec::new()).unwrap();
+                let (mut joined, mut segment) = (Vec::new(), Vec::new());
+                while let Some(output) = parts.blocking_recv() {
+                    match output {
+                        Output::Part(part) => {
+                            segment.extend_from_slice(&part);
+                            let _ = spare.try_send(part);
+                        }
+                        Output::SegmentEnd { stored_bytes, sha256 } => {
+                            assert!(stored_bytes > 0);
+                            assert_eq!(stored_bytes, segment.len() as u64);
+                            let digest = digest::digest(&digest::SHA256, &segment);
+                            assert_eq!(sha256, digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+                            match compression {
+                                Compression::None => joined.append(&mut segment),
+                                Compression::Zstd(_) => joined.append(&mut zstd::stream::decode_all(&*std::mem::take(&mut segment)).unwrap()),
+                            }
+                        }
+                    }
+                }
+                encoding.join().unwrap().unwrap();
+                assert!(joined == input, "{compression}, {segment_bytes}");
+                assert!(segment.is_empty());
+            }
+        }
     }
 }
