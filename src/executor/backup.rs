@@ -4,8 +4,8 @@ use super::attempt::{Context, End};
 use super::fault;
 use crate::artifacts::manifest::{FORMAT_VERSION, MANIFEST, MARKER, Manifest, Marker, ShardManifest};
 use crate::artifacts::{self, Folder};
-use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Shard, State};
-use crate::cluster::ONLY_SHARD;
+use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Labels, Shard, State};
+use crate::cluster::{Health, ONLY_SHARD, View};
 use crate::failure::{Failure, Reason};
 use crate::fleet::Definition;
 use crate::operation::{Door, Fault, Outcome, Policy, Publication, Response, ShardProgress, Step};
@@ -203,12 +203,29 @@ async fn publish(context: &Context, folder: &Folder) -> Result<End, End> {
     let row = row(draft, &manifest);
     let response = match context.operation.door {
         Door::Redkeep => Response::Backup(Box::new(row.clone())),
-        Door::Managed => match context.inner.fleet.view(&context.operation.cluster_id).await {
-            Some(view) => Response::Cluster(Box::new(view)),
-            None => Response::Backup(Box::new(row.clone())),
-        },
+        Door::Managed => {
+            let view = context.inner.fleet.view(&context.operation.cluster_id).await;
+            Response::Cluster(Box::new(view.unwrap_or_else(|| forgotten(&row))))
+        }
     };
     Ok(End::Done(Box::new(Completion { outcome: Outcome::Succeeded(response), backup: Some(row) })))
+}
+
+/// The cluster of a backup when it is not known any more: what the backup itself tells of it.
+fn forgotten(backup: &Backup) -> View {
+    View {
+        id: backup.cluster_id.clone(),
+        folder_id: backup.folder_id.clone(),
+        created_at: backup.created_at,
+        name: backup.cluster_id.to_string(),
+        description: String::new(),
+        labels: Labels::new(),
+        health: Health::Unknown,
+        version: String::new(),
+        engine: String::new(),
+        hosts: Vec::new(),
+        probed_at: None,
+    }
 }
 
 /// The row of a published backup: the draft with what the manifest says.

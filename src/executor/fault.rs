@@ -17,11 +17,15 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Wait for a storage that is full: somebody has to make room.
 const FULL: Duration = Duration::from_secs(30);
 
-/// The wait before the attempt after `operation`'s latest: full jitter over a span that doubles from one second to a minute.
+/// Span of the first wait; each later one is twice as long.
+const FIRST: Duration = Duration::from_secs(2);
+
+/// The wait before the attempt after `operation`'s latest: random within a span that doubles up to a minute, so that many
+/// operations that failed together do not come back together.
 pub(super) fn backoff(operation: &Operation) -> Duration {
-    let doublings = u32::try_from(operation.epoch.0.saturating_sub(1)).unwrap_or(u32::MAX).min(6);
-    let span = Duration::from_secs(1 << doublings).min(LONGEST);
-    rand::rng().random_range(Duration::from_millis(100)..=span)
+    let doublings = u32::try_from(operation.epoch.0.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
+    let span = (FIRST * 2_u32.pow(doublings)).min(LONGEST);
+    rand::rng().random_range(span / 4..=span)
 }
 
 /// What a server's failure means.

@@ -22,7 +22,7 @@ enum State {
     },
     Mark {
         mark: [u8; MARK_BYTES],
-        finder: memmem::Finder<'static>,
+        finder: Box<memmem::Finder<'static>>,
         /// The last bytes, fewer than a mark, which may be the beginning of one.
         carry: Vec<u8>,
     },
@@ -45,11 +45,15 @@ pub(super) enum Progress {
     Done,
 }
 
+fn finder(mark: &[u8; MARK_BYTES]) -> Box<memmem::Finder<'static>> {
+    Box::new(memmem::Finder::new(mark).into_owned())
+}
+
 impl Payload {
     pub(super) fn new(framing: &Framing) -> Self {
         let framing = match framing {
             Framing::Length(total) => State::Length { total: *total, left: *total },
-            Framing::Mark(mark) => State::Mark { mark: *mark, finder: memmem::Finder::new(mark).into_owned(), carry: Vec::new() },
+            Framing::Mark(mark) => State::Mark { mark: *mark, finder: finder(mark), carry: Vec::new() },
         };
         Self { walker: rdb::Walker::new(), framing }
     }
@@ -99,7 +103,7 @@ impl Payload {
                 for _ in 0..newlines {
                     self.walk(b"\n", sink)?;
                 }
-                self.framing = State::Mark { mark, finder: memmem::Finder::new(&mark).into_owned(), carry: Vec::new() };
+                self.framing = State::Mark { mark, finder: finder(&mark), carry: Vec::new() };
                 self.search(piece, sink)
             }
         }

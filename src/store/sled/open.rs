@@ -146,7 +146,7 @@ fn check_file_system(path: &Path) -> Result<(), Error> {
             Ok(())
         }
         Ground::Network(name) => Err(Error::Unavailable(format!(
-            "the store folder {} lies on a network file system ({name}), which cannot be relied on to keep what it acknowledged; use a local disk, or PostgreSQL",
+            "the store folder {} lies on a network file system ({name}), which cannot be relied on to keep what it acknowledged; use a local disk",
             path.display()
         ))),
     }
