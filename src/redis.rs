@@ -197,6 +197,14 @@ impl Error {
         }
     }
 
+    /// Whether the server answered that it will not do what it was asked.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Credentials { .. } | Self::Permission { .. } | Self::NotReady { .. } | Self::Unsupported { .. } => true,
+            Self::Unreachable { .. } | Self::Save { .. } | Self::Protocol { .. } => false,
+        }
+    }
+
     /// Whether another attempt may succeed without anybody changing anything.
     pub fn is_passing(&self) -> bool {
         match self {

@@ -56,15 +56,27 @@ pub(super) fn storage(operation: &Operation, error: &artifacts::Error) -> End {
     End::Retry { fault: Fault::Storage, failure: Failure::new(reason, error.to_string()), wait }
 }
 
+/// What a failure of storage means once it is decided to publish: nothing is final before the time for it is over.
+pub(super) fn publication(operation: &Operation, error: &artifacts::Error) -> End {
+    match storage(operation, error) {
+        End::Failed(failure) => End::Retry { fault: Fault::Storage, failure, wait: backoff(operation) },
+        end => end,
+    }
+}
+
 /// What a failed snapshot means.
 pub(super) fn snapshot(operation: &Operation, host: &str, error: snapshot::Error) -> End {
     match error {
-        snapshot::Error::Source(error) => source(operation, &error),
+        snapshot::Error::Refused(error) => source(operation, &error),
+        snapshot::Error::Source(error) => match source(operation, &error) {
+            End::Retry { failure, wait, .. } => End::Retry { fault: Fault::Forked, failure, wait },
+            end => end,
+        },
         snapshot::Error::Storage(error) => storage(operation, &error),
         snapshot::Error::Stopped => End::Stopped,
         snapshot::Error::Cut { .. } => {
             let failure = Failure::new(Reason::SnapshotCut, format!("the snapshot of {host} is not whole: {error}"));
-            End::Retry { fault: Fault::Source, failure, wait: backoff(operation) }
+            End::Retry { fault: Fault::Forked, failure, wait: backoff(operation) }
         }
         snapshot::Error::Corrupt(_) => {
             let failure = Failure::new(Reason::SnapshotCorrupt, format!("{host}: {error}"));
@@ -72,7 +84,7 @@ pub(super) fn snapshot(operation: &Operation, host: &str, error: snapshot::Error
         }
         snapshot::Error::Stage(_) => {
             let failure = Failure::new(Reason::Internal, error.to_string());
-            End::Retry { fault: Fault::Source, failure, wait: backoff(operation) }
+            End::Retry { fault: Fault::Forked, failure, wait: backoff(operation) }
         }
     }
 }
