@@ -20,6 +20,7 @@ use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::fmt;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -187,6 +188,11 @@ impl Folder {
         Self(format!("{}/{epoch}", self.0))
     }
 
+    /// A folder inside of it.
+    pub fn inner(&self, name: &str) -> Self {
+        Self(format!("{}/{name}", self.0))
+    }
+
     /// Its text form, with `/` between the parts.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -204,7 +210,8 @@ impl Storage {
     ///
     /// [`Error`] when the root cannot be made.
     pub fn open(options: Options) -> Result<Self, Error> {
-        std::fs::create_dir_all(&options.root).map_err(|fault| match fault.kind() {
+        // Whoever can read a dump has all of the data, so it is for this user alone.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.root).map_err(|fault| match fault.kind() {
             io::ErrorKind::AlreadyExists => Error::Denied("its root is not a folder"),
             _ => Error::from_io(fault),
         })?;
@@ -291,6 +298,30 @@ impl Storage {
     pub async fn upload(&self, folder: &Folder, name: &str) -> Result<Upload, Error> {
         let upload = within(self.objects.put_multipart(&folder.file(name))).await?;
         Ok(Upload { upload })
+    }
+
+    /// Removes what interrupted uploads and puts left behind directly in the folder; nobody may be writing there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; some files may be gone then.
+    pub async fn remove_remains(&self, folder: &Folder) -> Result<(), Error> {
+        let path = self.options.root.join(&folder.0);
+        let removing = tokio::task::spawn_blocking(move || {
+            for entry in std::fs::read_dir(path)? {
+                let entry = entry?;
+                let name = entry.file_name();
+                let staged = name.to_str().and_then(|name| name.rsplit_once('#')).is_some_and(|(_, digits)| digits.parse::<u32>().is_ok());
+                if staged {
+                    std::fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        });
+        match removing.await {
+            Ok(result) => result.map_err(Error::from_io),
+            Err(_) => Err(Error::unavailable("the removal was interrupted")),
+        }
     }
 
     /// Removes everything in the folder, with the remains of interrupted uploads, which no listing shows; tells how many
@@ -425,6 +456,19 @@ mod tests {
         assert_eq!(storage.remove_all(&attempt).await.unwrap(), 1);
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
         assert_eq!(storage.remove_all(&attempt).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn remains_go_and_what_is_published_stays() {
+        let (root, storage, folder) = storage();
+        storage.create(&folder, "manifest.json", b"{}".to_vec()).await.unwrap();
+        let path = root.path().join(folder.as_str());
+        std::fs::write(path.join("manifest.json#1"), b"{").unwrap();
+        std::fs::write(path.join("a#b"), b"").unwrap();
+        storage.remove_remains(&folder).await.unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a#b", "manifest.json"]);
     }
 
     #[tokio::test]

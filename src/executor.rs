@@ -243,6 +243,7 @@ impl Executor {
             policy: Policy { deadline_at: now + deadline, refork_delay_millis: u64::try_from(self.0.options.refork_delay.as_millis()).unwrap_or(u64::MAX) },
             epoch: Epoch(0),
             state: State::Queued { not_before: now },
+            reached: None,
             tally: Tally::default(),
             last_failure: None,
             progress: Progress::default(),

@@ -163,6 +163,14 @@ pub enum Error {
         /// Its words.
         what: String,
     },
+    /// What it is forbids it.
+    #[error("{host} cannot be the source: {what}")]
+    Role {
+        /// The server.
+        host: String,
+        /// Why.
+        what: String,
+    },
     /// It answered against the protocol.
     #[error("{host} does not keep to the protocol: {what}")]
     Protocol {
@@ -200,7 +208,7 @@ impl Error {
     /// Whether the server answered that it will not do what it was asked.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Credentials { .. } | Self::Permission { .. } | Self::NotReady { .. } | Self::Unsupported { .. } => true,
+            Self::Credentials { .. } | Self::Permission { .. } | Self::NotReady { .. } | Self::Unsupported { .. } | Self::Role { .. } => true,
             Self::Unreachable { .. } | Self::Save { .. } | Self::Protocol { .. } => false,
         }
     }
@@ -209,7 +217,7 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::NotReady { .. } | Self::Save { .. } | Self::Protocol { .. } => true,
-            Self::Credentials { .. } | Self::Permission { .. } | Self::Unsupported { .. } => false,
+            Self::Credentials { .. } | Self::Permission { .. } | Self::Unsupported { .. } | Self::Role { .. } => false,
         }
     }
 }

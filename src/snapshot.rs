@@ -14,7 +14,7 @@ use crate::artifacts::{self, Folder, Storage, Upload};
 use crate::backup::Level;
 use crate::rdb;
 use crate::redis::facts::Facts;
-use crate::redis::replication::{self, Transfer};
+use crate::redis::replication::{self, OutputBuffer, Transfer};
 use crate::redis::{self, Target};
 use chrono::Utc;
 use std::sync::Arc;
@@ -119,6 +119,8 @@ pub struct Request {
     pub facts: Facts,
     /// The folder of the attempt.
     pub folder: Folder,
+    /// Whether the source may keep an output buffer for us.
+    pub output_buffer: OutputBuffer,
 }
 
 /// Takes a snapshot of one shard and stores it. All of it is durable on return; it is not published.
@@ -131,7 +133,7 @@ pub struct Request {
 pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop: &CancellationToken) -> Result<ShardManifest, Error> {
     meter.wait_for("the source to answer");
     let begin = async {
-        let greeted = replication::greet(&request.source, &request.facts).await.map_err(Error::Refused)?;
+        let greeted = replication::greet(&request.source, &request.facts, request.output_buffer).await.map_err(Error::Refused)?;
         let begun = greeted.begin(|what| meter.wait_for(what)).await;
         begun.map_err(|error| if error.is_refusal() { Error::Refused(error) } else { Error::Source(error) })
     };

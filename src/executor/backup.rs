@@ -12,6 +12,7 @@ use crate::operation::{Door, Fault, Outcome, Policy, Publication, Response, Shar
 use crate::rdb;
 use crate::redis::Target;
 use crate::redis::facts::Facts;
+use crate::redis::replication::OutputBuffer;
 use crate::redis::topology;
 use crate::snapshot::{self, Meter};
 use crate::store::{Completion, MANIFEST_BYTES};
@@ -27,7 +28,7 @@ const ROOM_BYTES: u64 = 16 * 1024 * 1024;
 /// A dump is hardly ever smaller than this part of the memory that it describes, so less room is too little.
 const ROOM_PART: u64 = 20;
 
-/// Most databases that a manifest describes one by one.
+/// Most databases that a manifest describes one by one; totals count all.
 const MANIFEST_DATABASES: usize = 1024;
 
 pub(super) async fn run(context: &Context) -> End {
@@ -56,7 +57,13 @@ async fn attempt(context: &Context) -> Result<End, End> {
     let shard = ShardProgress { shard_name: ONLY_SHARD.to_owned(), host_name: target.name.clone(), keys_expected: facts.keys, ..ShardProgress::default() };
     context.track(shard, Arc::clone(&meter));
     context.wait_for("");
-    let request = snapshot::Request { shard_name: ONLY_SHARD.to_owned(), source: target.clone(), facts, folder: attempt.clone() };
+    let request = snapshot::Request {
+        shard_name: ONLY_SHARD.to_owned(),
+        source: target.clone(),
+        facts,
+        folder: attempt.clone(),
+        output_buffer: if cluster.allow_output_buffer_risk { OutputBuffer::Accepted } else { OutputBuffer::Refused },
+    };
     let taken = snapshot::take(&request, &context.inner.storage, &meter, &context.stop).await;
     let mut shard = taken.map_err(|error| fault::snapshot(&context.operation, &target.name, error))?;
     ask_impact(&target, &mut shard).await;
@@ -117,10 +124,12 @@ async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) ->
 async fn choose(context: &Context, cluster: &Definition) -> Result<(Target, Facts), End> {
     context.wait_for("the servers to answer");
     let check = context.inner.fleet.check(cluster).await.map_err(|error| End::Failed(Failure::new(Reason::SourceCredentials, error.to_string())))?;
-    if let Some(objection) = &check.objection {
-        return Err(fault::source(&context.operation, objection));
+    match (check.source, check.objections.first()) {
+        (Some(source), _) => Ok(source),
+        // The best host's is told; the others are less fit besides.
+        (None, Some((_, objection))) => Err(fault::source(&context.operation, objection)),
+        (None, None) => Err(fault::no_source(&context.operation, &cluster.id, &check.barred)),
     }
-    check.choice.source.ok_or_else(|| fault::no_source(&context.operation, &cluster.id, &check.choice.barred))
 }
 
 /// Holds what storage has against what was sent.
@@ -198,6 +207,10 @@ async fn publish(context: &Context, folder: &Folder) -> Result<End, End> {
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| internal("the recorded manifest cannot be read"))?;
     context.inner.storage.create(&attempt, MANIFEST, bytes).await.map_err(|error| fault::publication(&context.operation, &error))?;
     crash_point("publish.stored");
+    // A put that was cut short leaves a staged file, and this folder is never collected. Best effort: it is litter, no harm.
+    if let Err(error) = context.inner.storage.remove_remains(&attempt).await {
+        tracing::warn!(operation.id = %context.id(), error = %error, "what an interrupted put left behind could not be removed");
+    }
 
     let draft = context.inner.store.backup(context.operation.backup_id).await?;
     let row = row(draft, &manifest);

@@ -5,6 +5,7 @@ use crate::artifacts;
 use crate::cluster::ClusterId;
 use crate::failure::{Failure, Reason};
 use crate::operation::{Fault, Operation};
+use crate::rdb;
 use crate::redis;
 use crate::redis::source::{Bar, Barred};
 use crate::snapshot;
@@ -37,6 +38,7 @@ pub(super) fn source(operation: &Operation, error: &redis::Error) -> End {
         redis::Error::NotReady { .. } => Reason::SourceNotReady,
         redis::Error::Save { .. } => Reason::SourceSave,
         redis::Error::Unsupported { .. } => Reason::SourceVersion,
+        redis::Error::Role { .. } => Reason::SourceRole,
     };
     let failure = Failure::new(reason, error.to_string());
     if error.is_passing() { End::Retry { fault: Fault::Source, failure, wait: backoff(operation) } } else { End::Failed(failure) }
@@ -77,6 +79,10 @@ pub(super) fn snapshot(operation: &Operation, host: &str, error: snapshot::Error
         snapshot::Error::Cut { .. } => {
             let failure = Failure::new(Reason::SnapshotCut, format!("the snapshot of {host} is not whole: {error}"));
             End::Retry { fault: Fault::Forked, failure, wait: backoff(operation) }
+        }
+        // Another fork would give the same: the bytes are sound, and not of a kind that can be kept.
+        snapshot::Error::Corrupt(rdb::Error::Envelope { .. } | rdb::Error::Commands { .. } | rdb::Error::Databases { .. }) => {
+            End::Failed(Failure::new(Reason::SourceVersion, format!("{host}: {error}")))
         }
         snapshot::Error::Corrupt(_) => {
             let failure = Failure::new(Reason::SnapshotCorrupt, format!("{host}: {error}"));

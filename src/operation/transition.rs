@@ -1,6 +1,6 @@
 //! The transition function: every pair of state and event, and nothing else.
 
-use super::{Epoch, Operation, Policy, Progress, Publication, Response, State, Step};
+use super::{Epoch, Operation, Policy, Progress, Publication, Response, Spec, State, Step};
 use crate::cluster::Timestamp;
 use crate::failure::{Failure, Reason};
 use chrono::TimeDelta;
@@ -217,6 +217,7 @@ impl Operation {
         if step != Step::Publish {
             self.progress = Progress::default();
         }
+        self.reached = Some(step);
         self.state = State::Running { step, lease_until };
     }
 
@@ -273,7 +274,11 @@ impl Operation {
         if not_before > self.policy.deadline_at {
             self.state = State::Failed(Failure::new(
                 failure.reason,
-                format!("{failure}; the next attempt could not start before the deadline at {}", self.policy.deadline_at.format("%FT%TZ")),
+                format!(
+                    "{failure}; the next attempt could not start before the deadline at {}{}",
+                    self.policy.deadline_at.format("%FT%TZ"),
+                    self.all_the_same()
+                ),
             ));
             return;
         }
@@ -286,7 +291,16 @@ impl Operation {
             Some(failure) => format!("; the last attempt failed: {failure}"),
             None => "; no worker was free for it".to_owned(),
         };
-        Failure::new(Reason::DeadlineExceeded, format!("no attempt could start before the deadline at {}{why}", self.policy.deadline_at.format("%FT%TZ")))
+        let message = format!("no attempt could start before the deadline at {}{why}{}", self.policy.deadline_at.format("%FT%TZ"), self.all_the_same());
+        Failure::new(Reason::DeadlineExceeded, message)
+    }
+
+    /// What holds although the operation failed.
+    fn all_the_same(&self) -> &'static str {
+        match self.spec {
+            Spec::DeleteBackup => "; the backup is deleted all the same, only the word of it in storage is missing",
+            Spec::CreateBackup | Spec::UpdateBackup(_) => "",
+        }
     }
 
     fn start_step(&mut self, next: Step, publication: Option<Publication>) -> Result<(), Refused> {
@@ -304,6 +318,7 @@ impl Operation {
             (_, None) => {}
         }
         *step = next;
+        self.reached = Some(next);
         Ok(())
     }
 
@@ -387,7 +402,8 @@ impl Operation {
     /// Returns whether anything changed.
     fn cancel(&mut self) -> bool {
         match &self.state {
-            State::Queued { .. } if self.publication.is_some() => false,
+            // What is decided is not taken back: a manifest to be published, a backup that is hidden and whose name is free.
+            State::Queued { .. } if self.publication.is_some() || self.spec == Spec::DeleteBackup => false,
             State::Queued { .. } => {
                 self.state = State::Cancelled;
                 true

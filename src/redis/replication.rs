@@ -29,6 +29,15 @@ pub enum Framing {
     Mark([u8; MARK_BYTES]),
 }
 
+/// Whether a source may keep all writes of the meantime in a buffer for us: what one does that does not know `rdb-only`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputBuffer {
+    /// It may, and it may close the connection when the buffer is full.
+    Accepted,
+    /// It may not: the source is left alone then.
+    Refused,
+}
+
 /// A transfer that has begun: the source has forked and tells its position.
 pub struct Transfer {
     host: String,
@@ -59,7 +68,7 @@ pub struct Greeted {
 /// # Errors
 ///
 /// What the connection or the server says.
-pub async fn greet(target: &Target, facts: &Facts) -> Result<Greeted, Error> {
+pub async fn greet(target: &Target, facts: &Facts, output_buffer: OutputBuffer) -> Result<Greeted, Error> {
     let mut connection = Connection::open(target).await?;
     connection.call(&[b"PING"]).await?;
     let marked = connection.command(&[b"REPLCONF", b"capa", b"eof"]).await?;
@@ -69,6 +78,12 @@ pub async fn greet(target: &Target, facts: &Facts) -> Result<Greeted, Error> {
         return Err(error);
     }
     let rdb_only = matches!(connection.command(&[b"REPLCONF", b"rdb-only", b"1"]).await?, Reply::Simple(text) if text.starts_with("OK"));
+    if !rdb_only && output_buffer == OutputBuffer::Refused {
+        return Err(Error::Unsupported {
+            host: target.name.clone(),
+            what: "it does not take `rdb-only`, so it would keep all writes of the meantime in a buffer for us; accept the risk with allow_output_buffer_risk = true".to_owned(),
+        });
+    }
     if facts.engine == Engine::Valkey && facts.version.0 >= 9 {
         // It writes the dialect of the version that it hears; the source's own is complete.
         connection.command(&[b"REPLCONF", b"version", facts.version.to_string().as_bytes()]).await?;

@@ -37,6 +37,7 @@ fn create(cluster: &str) -> Create {
         policy: Policy { deadline_at: now + TimeDelta::hours(1), refork_delay_millis: 0 },
         epoch: Epoch(0),
         state: State::Queued { not_before: now },
+        reached: None,
         tally: Tally::default(),
         last_failure: None,
         progress: Progress::default(),
