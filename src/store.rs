@@ -227,6 +227,14 @@ pub trait Store: Send + Sync + 'static {
     /// one that is DELETING), [`Error::NotAvailable`], [`Error::Held`], [`Error::Unavailable`].
     async fn create(&self, create: Create, grace: Duration) -> Result<Created, Error>;
 
+    /// The operation that a key was used for, in its current state; `None` for a key that was not used. Callers ask before
+    /// they look at anything that may have changed since; [`Store::create`] asks again, so that of calls at the same time one wins.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyReused`] when the key was used for another request, [`Error::Unavailable`], [`Error::Damaged`].
+    async fn known(&self, idempotency: &Idempotency) -> Result<Option<Operation>, Error>;
+
     /// The operation with this id.
     ///
     /// # Errors

@@ -111,7 +111,7 @@ async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) ->
             return Ok((target, facts, permit));
         }
         context.wait_for("another snapshot on the same machine to end");
-        let permit = machine.acquire_owned().await.map_err(|_| internal("the queue of the machine is closed"))?;
+        let permit = context.inner.wait_for_machine(machine).await.ok_or_else(|| internal("the queue of the machine is closed"))?;
         // The wait may have been long: a replica may be the primary by now, so the source is chosen anew.
         (target, facts) = choose(context, cluster).await?;
         if cluster.failure_domain(&target.address) == name {
@@ -288,7 +288,11 @@ fn shard(manifest: &ShardManifest) -> Shard {
             rdb::Checksum::AbsentAtSource | rdb::Checksum::NotInFormat => Checksum::Absent,
         },
         level: manifest.level,
-        opaque_reason: walk.opaque.as_ref().map(ToString::to_string).unwrap_or_default(),
+        opaque_reason: match (&walk.opaque, walk.counts_match) {
+            (Some(opaque), _) => opaque.to_string(),
+            (None, Some(false)) => "the counts of keys differ from the source's own".to_owned(),
+            (None, Some(true) | None) => String::new(),
+        },
         keys: walk.databases.iter().map(|database| database.keys).sum(),
         expiring: walk.databases.iter().map(|database| database.expiring).sum(),
         databases: databases.collect(),
