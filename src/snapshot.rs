@@ -12,6 +12,7 @@ mod payload;
 use crate::artifacts::manifest::{Segment, ShardManifest};
 use crate::artifacts::{self, Folder, Storage, Upload};
 use crate::backup::Level;
+use crate::cluster::Timestamp;
 use crate::rdb;
 use crate::redis::facts::Facts;
 use crate::redis::replication::{self, OutputBuffer, Transfer};
@@ -162,7 +163,8 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
         })
         .map_err(|_| Error::Stage("no thread could be started"))?;
 
-    let reading = read(&mut transfer, pieces, &mut spare_in, &ended, meter);
+    let mut first_at = None;
+    let reading = read(&mut transfer, pieces, &mut spare_in, &ended, meter, &mut first_at);
     let storing = store(request, storage, parts_in, meter);
     let work = async {
         // The reader stops when the encoder is content or has failed; the uploader when the encoder has dropped its end.
@@ -174,14 +176,14 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
         () = stop.cancelled() => return Err(Error::Stopped),
     };
     // The storage's fault stops the encoder, and that the reader; the source's fault comes before what the encoder makes of it.
-    let (segments, upload_started_at) = stored?;
+    let segments = stored?;
     let summary = match (read, summary) {
         (_, Ok(summary)) => summary,
         (Err(fault), Err(Error::Cut { .. } | Error::Stage(_))) => return Err(fault),
         (_, Err(fault)) => return Err(fault),
     };
     let upload_ended_at = Utc::now();
-    Ok(manifest(request, &transfer, segments, summary, upload_started_at.unwrap_or(upload_ended_at), upload_ended_at))
+    Ok(manifest(request, &transfer, segments, summary, first_at.unwrap_or(upload_ended_at), upload_ended_at))
 }
 
 fn manifest(
@@ -189,8 +191,8 @@ fn manifest(
     transfer: &Transfer,
     segments: Vec<Segment>,
     walk: rdb::Summary,
-    upload_started_at: crate::cluster::Timestamp,
-    upload_ended_at: crate::cluster::Timestamp,
+    upload_started_at: Timestamp,
+    upload_ended_at: Timestamp,
 ) -> ShardManifest {
     let level = match (&walk.opaque, walk.counts_match) {
         (None, Some(true) | None) => Level::Walked,
@@ -226,8 +228,15 @@ struct Ended {
     perhaps: std::sync::atomic::AtomicBool,
 }
 
-async fn read(transfer: &mut Transfer, pieces: mpsc::Sender<Vec<u8>>, spare: &mut mpsc::Receiver<Vec<u8>>, ended: &Ended, meter: &Meter) -> Result<(), Error> {
-    let mut first = true;
+/// Reads the payload, and notes when its first byte arrives.
+async fn read(
+    transfer: &mut Transfer,
+    pieces: mpsc::Sender<Vec<u8>>,
+    spare: &mut mpsc::Receiver<Vec<u8>>,
+    ended: &Ended,
+    meter: &Meter,
+    first_at: &mut Option<Timestamp>,
+) -> Result<(), Error> {
     let mut perhaps_since = None;
     loop {
         let mut piece = spare.try_recv().unwrap_or_default();
@@ -252,9 +261,9 @@ async fn read(transfer: &mut Transfer, pieces: mpsc::Sender<Vec<u8>>, spare: &mu
         if count == 0 {
             return Ok(());
         }
-        if first {
+        if first_at.is_none() {
             meter.wait_for("");
-            first = false;
+            *first_at = Some(Utc::now());
         }
         if piece.iter().any(|byte| *byte != b'\n') {
             // The mark before it was none; the encoder finds the next one.
@@ -267,16 +276,12 @@ async fn read(transfer: &mut Transfer, pieces: mpsc::Sender<Vec<u8>>, spare: &mu
     }
 }
 
-type Stored = (Vec<Segment>, Option<crate::cluster::Timestamp>);
-
-async fn store(request: &Request, storage: &Storage, mut parts: mpsc::Receiver<encode::Output>, meter: &Meter) -> Result<Stored, Error> {
+async fn store(request: &Request, storage: &Storage, mut parts: mpsc::Receiver<encode::Output>, meter: &Meter) -> Result<Vec<Segment>, Error> {
     let mut segments = Vec::new();
     let mut open: Option<(String, OpenUpload)> = None;
-    let mut first_at = None;
     while let Some(output) = parts.recv().await {
         match output {
             encode::Output::Part(bytes) => {
-                first_at.get_or_insert_with(Utc::now);
                 let count = bytes.len() as u64;
                 let upload = match &mut open {
                     Some((_, upload)) => upload,
@@ -302,9 +307,9 @@ async fn store(request: &Request, storage: &Storage, mut parts: mpsc::Receiver<e
         // The encoder gave up in the middle; it says why.
         Some((_, mut upload)) => {
             upload.abort().await;
-            Ok((Vec::new(), first_at))
+            Ok(Vec::new())
         }
-        None => Ok((segments, first_at)),
+        None => Ok(segments),
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) fn run(
     ended: &Ended,
 ) -> Result<rdb::Summary, Error> {
     let mut payload = Payload::new(framing);
-    let mut output = Encoder::new(options, parts)?;
+    let mut output = Encoder { options, parts, stage: None };
     while let Some(piece) = pieces.blocking_recv() {
         let progress = payload.push(&piece, &mut |bytes| output.write(bytes))?;
         meter.bytes.store(payload.bytes(), Ordering::Relaxed);
@@ -67,19 +67,14 @@ enum Stage {
 struct Encoder<'a> {
     options: &'a Options,
     parts: &'a mpsc::Sender<Output>,
+    /// None between two segments: the next one begins with its first byte, so that none is empty.
     stage: Option<Stage>,
 }
 
-impl<'a> Encoder<'a> {
-    fn new(options: &'a Options, parts: &'a mpsc::Sender<Output>) -> Result<Self, Error> {
-        let mut encoder = Self { options, parts, stage: None };
-        encoder.begin()?;
-        Ok(encoder)
-    }
-
-    fn begin(&mut self) -> Result<(), Error> {
+impl Encoder<'_> {
+    fn begin(&self) -> Result<Stage, Error> {
         let parts = Parts::new(self.parts.clone());
-        self.stage = Some(match self.options.compression {
+        Ok(match self.options.compression {
             Compression::None => Stage::Plain(parts),
             Compression::Zstd(level) => {
                 let mut encoder = zstd::stream::write::Encoder::new(parts, level).map_err(|_| Error::Stage("the compressor"))?;
@@ -87,40 +82,43 @@ impl<'a> Encoder<'a> {
                 encoder.include_checksum(true).map_err(|_| Error::Stage("the compressor"))?;
                 Stage::Zstd(Box::new(encoder))
             }
-        });
-        Ok(())
+        })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let stored = match &mut self.stage {
-            Some(Stage::Plain(parts)) => {
+        let mut stage = match self.stage.take() {
+            Some(stage) => stage,
+            None => self.begin()?,
+        };
+        let stored = match &mut stage {
+            Stage::Plain(parts) => {
                 parts.write_all(bytes).map_err(stopped)?;
                 parts.stored_bytes()
             }
-            Some(Stage::Zstd(encoder)) => {
+            Stage::Zstd(encoder) => {
                 encoder.write_all(bytes).map_err(stopped)?;
                 encoder.get_ref().stored_bytes()
             }
-            None => return Err(Error::Stage("a write after the end")),
         };
         if stored >= self.options.segment_bytes {
-            self.end()?;
-            self.begin()?;
+            return stage.end();
         }
+        self.stage = Some(stage);
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), Error> {
-        match self.stage.take() {
-            Some(Stage::Plain(parts)) => parts.finish(),
-            Some(Stage::Zstd(encoder)) => encoder.finish().map_err(stopped)?.finish(),
-            None => Ok(()),
-        }
+    /// Ends the last segment.
+    fn finish(self) -> Result<(), Error> {
+        self.stage.map_or(Ok(()), Stage::end)
     }
+}
 
-    /// Ends the last segment. One that would hold nothing is left out: a dump is never empty, so there is one before it.
-    fn finish(mut self) -> Result<(), Error> {
-        self.end()
+impl Stage {
+    fn end(self) -> Result<(), Error> {
+        match self {
+            Self::Plain(parts) => parts.finish(),
+            Self::Zstd(encoder) => encoder.finish().map_err(stopped)?.finish(),
+        }
     }
 }
 
@@ -154,7 +152,7 @@ impl Parts {
     }
 
     fn finish(mut self) -> Result<(), Error> {
-        if !self.part.is_empty() || self.sent_bytes == 0 {
+        if !self.part.is_empty() {
             self.send().map_err(stopped)?;
         }
         let sha256 = self.digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();

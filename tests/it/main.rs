@@ -3,6 +3,7 @@
 mod api;
 mod backup;
 mod cli;
+mod content;
 mod faults;
 mod grpcurl;
 mod house;

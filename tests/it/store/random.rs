@@ -156,13 +156,11 @@ struct Pair {
 }
 
 /// The same answer, but for the words of a fault of ours.
-fn same<T: PartialEq + Debug>(sled: Result<T, Error>, model: Result<T, Error>) -> Result<Option<T>, TestCaseError> {
+fn same<T: PartialEq + Debug>(call: &str, sled: Result<T, Error>, model: Result<T, Error>) -> Result<Option<T>, TestCaseError> {
     match (sled, model) {
         (Err(Error::Invalid(_)), Err(Error::Invalid(_))) => Ok(None),
-        (sled, model) => {
-            prop_assert_eq!(&sled, &model);
-            Ok(sled.ok())
-        }
+        (sled, model) if sled == model => Ok(sled.ok()),
+        (sled, model) => Err(TestCaseError::fail(format!("`{call}` disagrees\n  store: {sled:?}\n  model: {model:?}\n"))),
     }
 }
 
@@ -171,7 +169,7 @@ macro_rules! both {
     ($pair:expr, $call:ident($($argument:expr),*)) => {{
         let sled = $pair.sled().$call($($argument),*).await;
         let model = $pair.model.$call($($argument),*).await;
-        same(sled, model)
+        same(stringify!($call), sled, model)
     }};
 }
 
