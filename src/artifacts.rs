@@ -204,7 +204,10 @@ impl Storage {
     ///
     /// [`Error`] when the root cannot be made.
     pub fn open(options: Options) -> Result<Self, Error> {
-        std::fs::create_dir_all(&options.root).map_err(Error::from_io)?;
+        std::fs::create_dir_all(&options.root).map_err(|fault| match fault.kind() {
+            io::ErrorKind::AlreadyExists => Error::Denied("its root is not a folder"),
+            _ => Error::from_io(fault),
+        })?;
         let objects = LocalFileSystem::new_with_prefix(&options.root)?.with_fsync(true);
         Ok(Self { objects: Arc::new(objects), options })
     }
@@ -237,9 +240,9 @@ impl Storage {
         let put = self.objects.put_opts(&path, PutPayload::from_bytes(bytes.clone()), options);
         match within(put).await {
             Ok(_) => Ok(()),
-            Err(Error::Exists(name)) => {
-                let present = self.read(folder, &name).await?;
-                if present == bytes { Ok(()) } else { Err(Error::Exists(name)) }
+            Err(Error::Exists(shown)) => {
+                let present = self.read(folder, name).await?;
+                if present == bytes { Ok(()) } else { Err(Error::Exists(shown)) }
             }
             Err(fault) => Err(fault),
         }
@@ -406,6 +409,9 @@ mod tests {
         assert!(matches!(storage.create(&folder, "manifest.json", b"[]".to_vec()).await, Err(Error::Exists(_))));
         assert_eq!(storage.read(&folder, "manifest.json").await.unwrap().as_ref(), b"{}");
         assert!(matches!(storage.read(&folder, "other").await, Err(Error::Missing(_))));
+        storage.create(&folder, "facts/1.json", b"{}".to_vec()).await.unwrap();
+        storage.create(&folder, "facts/1.json", b"{}".to_vec()).await.unwrap();
+        assert!(matches!(storage.create(&folder, "facts/1.json", b"[]".to_vec()).await, Err(Error::Exists(_))));
     }
 
     #[tokio::test]

@@ -116,6 +116,8 @@ struct Inner {
     /// One permit a machine: one snapshot at once.
     machines: Mutex<HashMap<String, Arc<Semaphore>>>,
     counters: Counters,
+    /// The time to drain is over: whatever runs is to be handed back, and so is what begins meanwhile.
+    drained: CancellationToken,
 }
 
 /// The way to the executor. Cheap to clone.
@@ -140,6 +142,7 @@ impl Executor {
             running: Mutex::default(),
             machines: Mutex::default(),
             counters: Counters::default(),
+            drained: CancellationToken::new(),
         }))
     }
 
@@ -359,9 +362,7 @@ impl Executor {
         let drained = async { while attempts.join_next().await.is_some() {} };
         if tokio::time::timeout(inner.options.drain, drained).await.is_err() {
             tracing::info!(attempts = attempts.len(), "the time to drain is over; running work is handed back");
-            for running in lock(&inner.running).values() {
-                running.hand_back();
-            }
+            inner.drained.cancel();
             while attempts.join_next().await.is_some() {}
         }
         let _ = collector.await;

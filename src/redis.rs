@@ -197,6 +197,14 @@ impl Error {
         }
     }
 
+    /// Whether the server answered that it will not do what it was asked.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Credentials { .. } | Self::Permission { .. } | Self::NotReady { .. } | Self::Unsupported { .. } => true,
+            Self::Unreachable { .. } | Self::Save { .. } | Self::Protocol { .. } => false,
+        }
+    }
+
     /// Whether another attempt may succeed without anybody changing anything.
     pub fn is_passing(&self) -> bool {
         match self {
@@ -218,7 +226,7 @@ fn missing_right(what: &str) -> String {
 /// Longest text of a server that is shown, in characters.
 const SHOWN_CHARS: usize = 200;
 
-/// A server's text made fit to be shown: no control characters, at most [`SHOWN_CHARS`] characters.
+/// A server's text made fit to be shown: no control characters, at most 200 characters.
 pub fn clean(text: &str) -> String {
     text.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
 }

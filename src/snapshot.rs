@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// Length of a piece read from the socket, in bytes.
@@ -36,7 +36,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What went wrong with a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The source failed or refused.
+    /// The source refused, or was lost, before it was asked to fork.
+    #[error(transparent)]
+    Refused(redis::Error),
+    /// The source failed; it may have forked.
     #[error(transparent)]
     Source(#[from] redis::Error),
     /// The payload ended before the dump.
@@ -127,7 +130,11 @@ pub struct Request {
 /// [`Error`], by condition. What was stored is left to the collector.
 pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop: &CancellationToken) -> Result<ShardManifest, Error> {
     meter.wait_for("the source to answer");
-    let begin = replication::begin(&request.source, &request.facts, |what| meter.wait_for(what));
+    let begin = async {
+        let greeted = replication::greet(&request.source, &request.facts).await.map_err(Error::Refused)?;
+        let begun = greeted.begin(|what| meter.wait_for(what)).await;
+        begun.map_err(|error| if error.is_refusal() { Error::Refused(error) } else { Error::Source(error) })
+    };
     let mut transfer = tokio::select! {
         transfer = begin => transfer?,
         () = stop.cancelled() => return Err(Error::Stopped),
@@ -219,6 +226,7 @@ struct Ended {
 
 async fn read(transfer: &mut Transfer, pieces: mpsc::Sender<Vec<u8>>, spare: &mut mpsc::Receiver<Vec<u8>>, ended: &Ended, meter: &Meter) -> Result<(), Error> {
     let mut first = true;
+    let mut perhaps_since = None;
     loop {
         let mut piece = spare.try_recv().unwrap_or_default();
         if piece.capacity() < PIECE_BYTES {
@@ -226,11 +234,14 @@ async fn read(transfer: &mut Transfer, pieces: mpsc::Sender<Vec<u8>>, spare: &mu
         }
         let next = transfer.read(&mut piece);
         let count = if ended.perhaps.load(Ordering::Acquire) {
-            match timeout(CLOSE_TIMEOUT, next).await {
+            // Newlines do not prolong the wait: some servers send them until we close.
+            let since = *perhaps_since.get_or_insert_with(Instant::now);
+            match timeout_at(since + CLOSE_TIMEOUT, next).await {
                 Ok(count) => count?,
                 Err(_) => return Ok(()),
             }
         } else {
+            perhaps_since = None;
             tokio::select! {
                 count = next => count?,
                 () = pieces.closed() => return Ok(()),
@@ -242,6 +253,10 @@ async fn read(transfer: &mut Transfer, pieces: mpsc::Sender<Vec<u8>>, spare: &mu
         if first {
             meter.wait_for("");
             first = false;
+        }
+        if piece.iter().any(|byte| *byte != b'\n') {
+            // The mark before it was none; the encoder finds the next one.
+            ended.perhaps.store(false, Ordering::Release);
         }
         // A closed channel means that the encoder has what it wants, or has failed and says so itself.
         if pieces.send(piece).await.is_err() {

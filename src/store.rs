@@ -51,8 +51,8 @@ impl fmt::Debug for Clock {
 /// Longest manifest, in bytes.
 pub const MANIFEST_BYTES: usize = 1 << 20;
 
-/// Most rows of one page.
-pub const PAGE_ROWS: usize = 1000;
+/// Most rows of one read: a page of 1,000, and the row that tells that there is another page.
+pub const PAGE_ROWS: usize = 1001;
 
 /// The zones whose operations a process works on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

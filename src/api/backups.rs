@@ -32,7 +32,7 @@ impl managed::backup_service_server::BackupService for Api {
         let id = request::backup_id(&request.backup_id)?;
         match self.executor.store().backup(id).await {
             // This schema knows no other backups; but a repeated call finds its operation although the backup is going.
-            Ok(backup) if !backup.is_available() && !(backup.is_deleting() && caller.key.is_some()) => {
+            Ok(backup) if !(backup.is_available() || backup.is_deleting() && caller.key.is_some()) => {
                 return Err(status::not_found("backup", &request.backup_id));
             }
             Ok(_) | Err(store::Error::NoBackup) => {}

@@ -8,8 +8,10 @@ use chrono::TimeDelta;
 /// Whose fault ended an attempt that may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The source's: counted, and bounded by [`Policy::SOURCE_FAULTS`].
+    /// The source's, before it was asked to fork: counted, and bounded by [`Policy::SOURCE_FAULTS`].
     Source,
+    /// The source's, after it was asked to fork: as [`Fault::Source`], and a fork besides.
+    Forked,
     /// The dump did not hold together: bounded by [`Policy::CORRUPT`].
     Corrupt,
     /// The storage's or the store's: repeated until the deadline.
@@ -319,12 +321,12 @@ impl Operation {
             self.state = State::Queued { not_before: not_before.max(now) };
             return;
         }
-        let forked = step.forks();
+        let forked = step.forks() && fault != Fault::Source;
         if forked {
             self.tally.forks += 1;
         }
         let spent = match fault {
-            Fault::Source => {
+            Fault::Source | Fault::Forked => {
                 self.tally.source_faults += 1;
                 self.tally.source_faults >= Policy::SOURCE_FAULTS
             }

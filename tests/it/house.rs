@@ -167,13 +167,32 @@ fn every_path_leads_down() {
 }
 
 #[test]
-fn the_front_page_names_every_room() {
+fn the_front_page_is_true() {
     let sources = sources();
     let front = &sources.iter().find(|(file, _)| file == "lib.rs").unwrap().1;
-    let page: String = front.lines().filter(|line| line.starts_with("//!")).collect();
-    let rooms: BTreeSet<&str> = sources.iter().map(|(file, _)| room_of(file)).filter(|room| !["lib", "main"].contains(room)).collect();
-    for room in rooms {
-        assert!(page.contains(&format!("[`{room}`]")), "{room}");
+    let page: Vec<&str> = front.lines().filter_map(|line| line.strip_prefix("//!")).collect();
+    let drawings: Vec<&[&str]> = page.split(|line| line.trim().starts_with("```")).skip(1).step_by(2).collect();
+    let [rooms, order, ..] = drawings.as_slice() else { panic!("the page has a drawing of the rooms and one of their order") };
+
+    let drawn: BTreeSet<&str> = rooms.iter().flat_map(|line| line.split("  ").next().unwrap_or_default().split_whitespace()).collect();
+    let built: BTreeSet<&str> = sources.iter().map(|(file, _)| room_of(file)).filter(|room| *room != "lib").collect();
+    for room in built {
+        assert!(drawn.contains(room) || drawn.contains(format!("{room}.rs").as_str()), "{room} is not drawn");
+    }
+    let order: Vec<Vec<&str>> = order.iter().map(|line| line.trim().split(", ").collect()).collect();
+    assert_eq!(order, ROOMS, "the order of the rooms as drawn is the order that is checked");
+
+    let mut room = "";
+    for line in rooms.iter() {
+        let line = line.strip_prefix(' ').unwrap_or(line);
+        let name = line.trim_start().split(' ').next().unwrap_or_default();
+        match line.strip_prefix("  ") {
+            Some(_) => {
+                let found = sources.iter().any(|(file, _)| *file == format!("{room}/{name}.rs"));
+                assert!(found, "{room}/{name}.rs is drawn and not there");
+            }
+            None => room = name,
+        }
     }
 }
 

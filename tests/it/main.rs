@@ -3,8 +3,10 @@
 mod api;
 mod backup;
 mod cli;
+mod faults;
 mod grpcurl;
 mod house;
+mod recovery;
 mod store;
 mod support;
 mod wire;

@@ -231,6 +231,19 @@ fn the_deadline_bounds_the_start_not_the_stream() {
 }
 
 #[test]
+fn a_source_that_was_not_asked_to_fork_waits_for_no_fork() {
+    let mut operation = running(Step::Snapshot);
+    retry(&mut operation, Fault::Source, 6);
+    assert_eq!((operation.tally.forks, operation.tally.source_faults), (0, 1));
+    assert_eq!(operation.state, State::Queued { not_before: at(7) });
+    claim(&mut operation, 7).unwrap();
+    step(&mut operation, Step::Snapshot).unwrap();
+    retry(&mut operation, Fault::Forked, 8);
+    assert_eq!((operation.tally.forks, operation.tally.source_faults), (1, 2));
+    assert_eq!(operation.state, State::Queued { not_before: at(608) });
+}
+
+#[test]
 fn handed_back_is_no_crash_but_a_fork() {
     let mut operation = running(Step::Snapshot);
     operation.apply(Event::HandBack { epoch: operation.epoch }, at(5)).unwrap();

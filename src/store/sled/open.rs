@@ -26,7 +26,11 @@ const SEGMENT_BYTES: usize = 8 << 20;
 /// How long the files of a store that was closed a moment ago may still be held by threads of this process.
 const RELEASE_WAIT: Duration = Duration::from_secs(5);
 
-/// Time between two tries within that wait.
+/// How long another may hold the folder's lock before it counts as held: a program that is being started by a process that had
+/// the store open keeps a copy of the lock's descriptor until it runs.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+
+/// Time between two tries within these waits.
 const RELEASE_STEP: Duration = Duration::from_millis(5);
 
 /// What to do when there is no store in the folder.
@@ -90,10 +94,14 @@ fn create_folders(path: &Path) -> io::Result<Vec<PathBuf>> {
 fn lock(path: &Path) -> Result<File, Error> {
     let name = path.join(LOCK_FILE);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(|error| fault("opening the lock file", &name, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Unavailable(format!("another process holds the store folder {}", path.display()))),
-        Err(TryLockError::Error(error)) => Err(fault("locking", &name, &error)),
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT => std::thread::park_timeout(RELEASE_STEP),
+            Err(TryLockError::WouldBlock) => return Err(Error::Unavailable(format!("another process holds the store folder {}", path.display()))),
+            Err(TryLockError::Error(error)) => return Err(fault("locking", &name, &error)),
+        }
     }
 }
 
@@ -138,7 +146,7 @@ fn check_file_system(path: &Path) -> Result<(), Error> {
             Ok(())
         }
         Ground::Network(name) => Err(Error::Unavailable(format!(
-            "the store folder {} lies on a network file system ({name}), which cannot be relied on to keep what it acknowledged; use a local disk, or PostgreSQL",
+            "the store folder {} lies on a network file system ({name}), which cannot be relied on to keep what it acknowledged; use a local disk",
             path.display()
         ))),
     }

@@ -96,6 +96,8 @@ pub enum Answer {
     Value(Value),
     /// Bytes as they stand.
     Raw(Bytes),
+    /// These bytes, then the connection closes.
+    Last(Bytes),
     /// None: the peer waits in vain.
     Silence,
     /// The connection closes.
@@ -286,6 +288,12 @@ impl ScriptedRedis {
         self.tell(command, answer.into(), Some(times))
     }
 
+    /// Forgets what was set for these words.
+    pub fn forget(&self, command: &str) -> &Self {
+        self.shared.state().told.retain(|told| !told.command.eq_ignore_ascii_case(command));
+        self
+    }
+
     fn tell(&self, command: &str, answer: Answer, times: Option<usize>) -> &Self {
         self.shared.state().told.push(Told { command: command.to_uppercase(), answer, times });
         self
@@ -427,6 +435,10 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             Answer::Line(line) => wire.extend_from_slice(format!("{line}\r\n").as_bytes()),
             Answer::Value(value) => value.encode(&mut wire),
             Answer::Raw(bytes) => wire.extend_from_slice(&bytes),
+            Answer::Last(bytes) => {
+                stream.write_all(&bytes).await?;
+                return stream.shutdown().await;
+            }
             Answer::Silence => {}
             Answer::Close => return Ok(()),
         }

@@ -51,8 +51,18 @@ impl Setup {
     }
 
     /// Adds a cluster; `extra` are further lines of it.
-    pub fn cluster(mut self, id: &str, nodes: &[&str], extra: &str) -> Self {
-        writeln!(self.clusters, "[[clusters]]\nid = \"{id}\"\nnodes = {nodes:?}\n{extra}").expect("a text grows");
+    pub fn cluster(self, id: &str, nodes: &[&str], extra: &str) -> Self {
+        self.cluster_of(id, &format!("{nodes:?}"), extra)
+    }
+
+    /// Adds a cluster whose server counts as a machine of its own, so that others do not wait for it.
+    pub fn cluster_apart(self, id: &str, node: &str, extra: &str) -> Self {
+        self.cluster_of(id, &format!("[{{ address = \"{node}\", failure_domain = \"{id}\" }}]"), extra)
+    }
+
+    /// Adds a cluster with its nodes in TOML.
+    pub fn cluster_of(mut self, id: &str, nodes: &str, extra: &str) -> Self {
+        writeln!(self.clusters, "[[clusters]]\nid = \"{id}\"\nnodes = {nodes}\n{extra}").expect("a text grows");
         self
     }
 
