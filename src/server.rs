@@ -179,8 +179,9 @@ impl Server {
         if let Some(why) = poisoned {
             return Err(Error::Poisoned(why));
         }
-        for service in crate::pb::pool().services() {
-            self.health.set_service_status(service.full_name(), tonic_health::ServingStatus::NotServing).await;
+        // The empty name stands for the process as a whole; probes ask for it unless they are told otherwise.
+        for service in crate::pb::pool().services().map(|service| service.full_name().to_owned()).chain([String::new()]) {
+            self.health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
         }
         // The empty name stands for the whole server, and is what most probes ask for.
         self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;

@@ -2,6 +2,8 @@
 //!
 //! Most sources here are scripted: they give a small snapshot at once, never, or when the test lets them.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
 mod backups;
 mod clusters;
 mod doors;

@@ -1,5 +1,7 @@
 //! Goal: a client that knows nothing of us can take a backup. Method: grpcurl, with reflection alone.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
 use crate::support::scripted::ScriptedRedis;
 use crate::support::service::{OPERATION, Setup};
 use crate::support::until;

@@ -2,6 +2,8 @@
 //!
 //! What is generated is not looked at; the tests at the foot of a file may know what they like.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

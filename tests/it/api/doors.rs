@@ -121,3 +121,20 @@ async fn health_over_plain_http() {
     assert_eq!(http_get(&service.admin, "/nothing").await.0, 404);
     service.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_no_call_and_what_is_too_long_is_refused() {
+    let (_source, service) = willing().await;
+    let mut client = tonic::client::Grpc::new(channel(&service.endpoint).await);
+    for path in ["/no.such.Service/Call", "/redkeep.v1.BackupService/NoSuchCall"] {
+        client.ready().await.unwrap();
+        let codec = redkeep::api::codec::Codec::<own::ListBackupsRequest, own::ListBackupsResponse>::default();
+        let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
+        let refused = client.unary(tonic::Request::new(own::ListBackupsRequest::default()), path, codec).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unimplemented, "{refused:?}");
+    }
+    let mut clients = service.clients.clone();
+    let long = own::GetBackupRequest { backup_id: "b".repeat(redkeep::api::REQUEST_BYTES + 1) };
+    assert_eq!(clients.backups.get(long).await.unwrap_err().code(), Code::OutOfRange);
+    service.stop().await;
+}

@@ -41,17 +41,18 @@ async fn a_queued_operation_is_cancelled_at_once() {
 }
 
 #[tokio::test]
-async fn a_running_operation_is_cancelled_within_a_second() {
+async fn a_running_operation_is_cancelled_soon() {
     let (source, service) = stalling().await;
     let clients = &service.clients;
     let running = clients.create("main", "first").await.unwrap();
     source.wait_for(|counts| counts.psyncs == 1).await;
     let progress = clients.progress(&running.id).await;
     assert_eq!((progress.step(), progress.attempt, progress.shards.len()), (Step::Snapshot, 1, 1), "{progress:?}");
+    // It takes milliseconds; the bound is for a machine with much to do.
     let asked_at = Instant::now();
     cancel(clients, &running.id).await.unwrap();
     let ended = clients.ended(&running.id, OPERATION).await;
-    assert!(cancelled(&ended) && asked_at.elapsed() < Duration::from_secs(1), "{:?}: {ended:#?}", asked_at.elapsed());
+    assert!(cancelled(&ended) && asked_at.elapsed() < Duration::from_secs(3), "{:?}: {ended:#?}", asked_at.elapsed());
     source.closed_by_peer().await;
     assert!(clients.all_backups().await.is_empty());
     until("the files go", OPERATION, async || files_below(&service.setup.artifact_root()).is_empty().then_some(())).await;

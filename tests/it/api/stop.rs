@@ -26,8 +26,9 @@ async fn running_work_ends_within_the_drain() {
 
     // Who waits is answered meanwhile, and those who choose a service are told to go elsewhere.
     until("it says that it stops", END, async || (http_get(&process.admin, "/readyz").await == (503, "stopping\n".to_owned())).then_some(())).await;
-    until("its health says so", END, async || (health(&process.endpoint, "redkeep.v1.BackupService").await == Some(ServingStatus::NotServing)).then_some(()))
-        .await;
+    for service in ["redkeep.v1.BackupService", ""] {
+        until("its health says so", END, async || (health(&process.endpoint, service).await == Some(ServingStatus::NotServing)).then_some(())).await;
+    }
     assert_eq!(http_get(&process.admin, "/healthz").await.0, 200);
     assert_runs(&clients.operation(&operation.id).await);
     let (ended, ()) = tokio::join!(clients.ended(&operation.id, OPERATION), async { gate.notify_one() });
