@@ -48,16 +48,17 @@
 //!
 //! ```text
 //! main
-//! demo, offline, server
+//! demo, server, offline
 //! cli, api, config
 //! executor
-//! snapshot, fleet, store
+//! snapshot, store, fleet
 //! artifacts, redis
 //! operation, rdb
-//! cluster, backup, failure, pb, telemetry
+//! cluster, backup, failure
+//! pb, telemetry
 //! ```
 //!
-//! - Only `api`, `cli` and those above them name the wire.
+//! - Only `api`, `cli`, `demo` and `server` name the wire.
 //! - Only `artifacts` names the object-store crate; only `store::sled` names sled.
 //! - Only `operation` decides what may follow what. It has no input or output, no async, no clock.
 //! - `redis` and `rdb` have never heard of operations.

@@ -1,7 +1,11 @@
 //! The one integration test binary: a module a boundary.
 
+mod api;
 mod backup;
+mod cli;
 mod faults;
+mod grpcurl;
+mod house;
 mod recovery;
 mod store;
 mod support;

@@ -3,7 +3,7 @@
 //! It answers the ordinary questions like an idle Redis 7.0 of which every field can be set, and plays a list of actions
 //! when it is asked for a synchronisation. It keeps count of what it saw.
 
-use super::rdb_bytes::Endless;
+use super::rdb_bytes::{Dump, Endless};
 use super::resp::Value;
 use bytes::{Buf, Bytes, BytesMut};
 use std::io;
@@ -183,6 +183,24 @@ impl ScriptedRedis {
         let shared = Arc::new(Shared { state: Mutex::new(state), counts: watch::Sender::new(Counts::default()) });
         let accepting = tokio::spawn(accept(listener, shared.clone()));
         Self { port, shared, accepting }
+    }
+
+    /// Starts a server that gives everyone a small snapshot.
+    pub async fn willing() -> Self {
+        Self::start(vec![full_sync_length(Dump::sample().bytes)]).await
+    }
+
+    /// Starts a server whose snapshots begin and never come.
+    pub async fn stalling() -> Self {
+        Self::start(vec![vec![Act::FullResync, Act::Stall]]).await
+    }
+
+    /// Starts a server whose first snapshot comes after a permit, and all others at once.
+    pub async fn gated() -> (Self, Arc<Notify>) {
+        let gate = Arc::new(Notify::new());
+        let mut script = full_sync_length(Dump::sample().bytes);
+        script.insert(1, Act::Wait(Arc::clone(&gate)));
+        (Self::start(vec![script, full_sync_length(Dump::sample().bytes)]).await, gate)
     }
 
     /// Host and port.
