@@ -22,8 +22,8 @@ const CRASH: &str = "REDKEEP_CRASH_AT";
 /// The operations of cluster `main` as the store has them, newest first. Nobody else may hold the store.
 async fn stored(setup: &Setup) -> Vec<Operation> {
     let store = SledStore::open(Options::new(setup.folder().join("store"))).expect("the store opens");
-    let found = store.list(&OperationFilter::Cluster("main".parse().unwrap()), None, 100).await.expect("operations are listed");
-    tokio::task::spawn_blocking(move || store.close()).await.unwrap();
+    let found = store.list(&OperationFilter::Cluster("main".parse().expect("an id")), None, 100).await.expect("operations are listed");
+    tokio::task::spawn_blocking(move || store.close()).await.expect("the store closes");
     found
 }
 
@@ -54,14 +54,15 @@ async fn assert_one_whole_backup(clients: &Clients, setup: &Setup, operation: &s
     assert!(error_of(&ended).is_none(), "{ended:#?}");
     let backups = clients.all_backups().await;
     assert_eq!(backups.len(), 1, "{backups:#?}");
-    let backup = backups.into_iter().next().unwrap();
+    let backup = backups.into_iter().next().expect("there is one");
     assert_eq!((backup.state(), backup.operation_id.as_str()), (State::Available, operation));
     let root = setup.artifact_root();
     let mut own = ["attempt.json", "manifest.json", "shard1-0.rdb.zst"].map(|file| format!("{}/{file}", backup.path.trim_end_matches('/')));
     own.sort();
     until("only the backup's own files are left", SOON, async || (files_below(&root) == own).then_some(())).await;
     assert_eq!(backup.shards[0].sha256, [sha256(&root.join(&own[2]))]);
-    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(root.join(&own[1])).unwrap()).expect("the manifest is whole");
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(root.join(&own[1])).expect("the manifest is there")).expect("the manifest is whole");
     assert_eq!(manifest["backup_id"], *backup.id);
     assert_eq!(manifest["shards"][0]["segments"][0]["sha256"], *backup.shards[0].sha256[0]);
     backup
@@ -154,7 +155,7 @@ async fn storage_that_is_gone_at_the_decision_is_waited_for() {
 /// Kills from outside, while the server does as scripted at first.
 async fn backup_killed_while(server: &ScriptedRedis, reached: impl AsyncFn(&Setup)) -> Tally {
     let process = Setup::new().cluster("main", &[&server.address()], "").spawn(&[]).await;
-    let operation = process.clients.create("main", "a").await.unwrap();
+    let operation = process.clients.create("main", "a").await.expect("the backup is accepted");
     reached(&process.setup).await;
     let setup = process.kill();
     let process = setup.spawn(&[]).await;
@@ -181,7 +182,7 @@ async fn killed_in_mid_stream() {
     let scripts = vec![crate::faults::stalled_with_parts(&gate), full_sync_marker(Dump::sample().bytes, MARKER)];
     let server = ScriptedRedis::start(scripts).await;
     let reached = async |setup: &Setup| {
-        let remains = async || files_below(&setup.artifact_root()).iter().any(|file| file.ends_with("#1")).then_some(());
+        let remains = async || files_below(&setup.artifact_root()).iter().any(|file| file.ends_with(".rdb.zst#1")).then_some(());
         until("a part is stored", SOON, remains).await;
     };
     assert_eq!(backup_killed_while(&server, reached).await, tally(1, 1));

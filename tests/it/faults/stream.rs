@@ -91,7 +91,7 @@ async fn half_an_artifact_is_never_listed() {
     let service = Setup::new().executor("refork_delay", "\"10m\"").executor("deadline", "\"5s\"").cluster("main", &[&server.address()], "").start().await;
     let operation = service.clients.create("main", "a").await.unwrap();
     let root = service.setup.artifact_root();
-    until("a part is stored", SOON, async || files_below(&root).iter().any(|file| file.contains('#')).then_some(())).await;
+    until("a part is stored", SOON, async || files_below(&root).iter().any(|file| file.contains(".rdb.zst#")).then_some(())).await;
     assert_nothing_available(&service.clients).await;
     assert!(service.clients.all_backups().await.iter().all(|backup| backup.size_bytes == 0));
     gate.notify_one();
