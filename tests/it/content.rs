@@ -298,7 +298,13 @@ async fn several_segments() {
         let storage = Storage::open(Options { root: root.path().to_owned(), compression, segment_bytes }).expect("the storage opens");
         let folder = Folder::of_backup(&"default".parse().expect("a folder"), &"main".parse().expect("a cluster"), BackupId::new()).attempt(1);
         let facts = topology::ask(&target, Duration::from_secs(10)).await.expect("the server answers");
-        let request = snapshot::Request { shard_name: "shard1".to_owned(), source: target.clone(), facts, folder: folder.clone() };
+        let request = snapshot::Request {
+            shard_name: "shard1".to_owned(),
+            source: target.clone(),
+            facts,
+            output_buffer: redkeep::redis::replication::OutputBuffer::Refused,
+            folder: folder.clone(),
+        };
         let shard = snapshot::take(&request, &storage, &Arc::default(), &CancellationToken::new()).await.expect("a snapshot");
         let names: Vec<_> = shard.segments.iter().map(|segment| segment.file.clone()).collect();
         let extension = if compression == Compression::None { "rdb" } else { "rdb.zst" };
