@@ -78,7 +78,7 @@ async fn hosts_that_must_not_fork_are_refused() {
         ("old", |server| server.set_info("redis_version", "6.0.16"), "SOURCE_VERSION", &["6.0.16", "allow_output_buffer_risk"]),
         ("sharded", |server| server.set_info("redis_mode", "cluster"), "SOURCE_VERSION", &["cluster mode"]),
         ("dragonfly", |server| server.set_info("dragonfly_version", "df-v1.20.1"), "SOURCE_VERSION", &["neither Redis nor Valkey"]),
-        ("watched", sentinel, "SOURCE_VERSION", &["Sentinel", "list a replica"]),
+        ("watched", sentinel, "SOURCE_ROLE", &["Sentinel", "list a replica"]),
         ("memory", |server| server.set_info("used_memory", 7_000_000_000_u64), "SOURCE_MEMORY", &["10500000000 bytes", "memory_limit"]),
         ("nonsense", |server| server.unset_info("role"), "SOURCE_UNREACHABLE", &["no version and role"]),
     ];
