@@ -18,6 +18,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Wait for a storage that is full: somebody has to make room.
 const FULL: Duration = Duration::from_secs(30);
 
+/// Shortest wait before another attempt.
+const LEAST: Duration = Duration::from_secs(1);
+
 /// Span of the first wait; each later one is twice as long.
 const FIRST: Duration = Duration::from_secs(2);
 
@@ -26,7 +29,7 @@ const FIRST: Duration = Duration::from_secs(2);
 pub(super) fn backoff(operation: &Operation) -> Duration {
     let doublings = u32::try_from(operation.epoch.0.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
     let span = (FIRST * 2_u32.pow(doublings)).min(LONGEST);
-    rand::rng().random_range(span / 4..=span)
+    rand::rng().random_range(LEAST..=span)
 }
 
 /// What a server's failure means.
