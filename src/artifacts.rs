@@ -21,6 +21,7 @@ use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOpt
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -192,6 +193,11 @@ impl Folder {
         Self(format!("{}/{epoch}", self.0))
     }
 
+    /// A folder inside of it.
+    pub fn inner(&self, name: &str) -> Self {
+        Self(format!("{}/{name}", self.0))
+    }
+
     /// Its text form, with `/` between the parts.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -209,7 +215,11 @@ impl Storage {
     ///
     /// [`Error`] when the root cannot be made.
     pub fn open(options: Options) -> Result<Self, Error> {
-        std::fs::create_dir_all(&options.root).map_err(Error::from_io)?;
+        // Whoever can read a dump has all of the data, so it is for this user alone.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.root).map_err(|fault| match fault.kind() {
+            io::ErrorKind::AlreadyExists => Error::Denied("its root is not a folder"),
+            _ => Error::from_io(fault),
+        })?;
         let objects = LocalFileSystem::new_with_prefix(&options.root)?.with_fsync(true);
         Ok(Self { objects: Arc::new(objects), options })
     }
@@ -242,9 +252,9 @@ impl Storage {
         let put = self.objects.put_opts(&path, PutPayload::from_bytes(bytes.clone()), options);
         match within(put).await {
             Ok(_) => Ok(()),
-            Err(Error::Exists(name)) => {
-                let present = self.read(folder, &name).await?;
-                if present == bytes { Ok(()) } else { Err(Error::Exists(name)) }
+            Err(Error::Exists(shown)) => {
+                let present = self.read(folder, name).await?;
+                if present == bytes { Ok(()) } else { Err(Error::Exists(shown)) }
             }
             Err(fault) => Err(fault),
         }
@@ -294,6 +304,30 @@ impl Storage {
         let path = folder.file(name);
         let upload = within(self.objects.put_multipart(&path)).await?;
         Ok(Upload { upload, early: Early::new(&self.options.root.join(path.as_ref())) })
+    }
+
+    /// Removes what interrupted uploads and puts left behind directly in the folder; nobody may be writing there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; some files may be gone then.
+    pub async fn remove_remains(&self, folder: &Folder) -> Result<(), Error> {
+        let path = self.options.root.join(&folder.0);
+        let removing = tokio::task::spawn_blocking(move || {
+            for entry in std::fs::read_dir(path)? {
+                let entry = entry?;
+                let name = entry.file_name();
+                let staged = name.to_str().and_then(|name| name.rsplit_once('#')).is_some_and(|(_, digits)| digits.parse::<u32>().is_ok());
+                if staged {
+                    std::fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        });
+        match removing.await {
+            Ok(result) => result.map_err(Error::from_io),
+            Err(_) => Err(Error::unavailable("the removal was interrupted")),
+        }
     }
 
     /// Removes everything in the folder, with the remains of interrupted uploads, which no listing shows; tells how many
@@ -446,6 +480,9 @@ mod tests {
         assert!(matches!(storage.create(&folder, "manifest.json", b"[]".to_vec()).await, Err(Error::Exists(_))));
         assert_eq!(storage.read(&folder, "manifest.json").await.unwrap().as_ref(), b"{}");
         assert!(matches!(storage.read(&folder, "other").await, Err(Error::Missing(_))));
+        storage.create(&folder, "facts/1.json", b"{}".to_vec()).await.unwrap();
+        storage.create(&folder, "facts/1.json", b"{}".to_vec()).await.unwrap();
+        assert!(matches!(storage.create(&folder, "facts/1.json", b"[]".to_vec()).await, Err(Error::Exists(_))));
     }
 
     #[tokio::test]
@@ -459,6 +496,19 @@ mod tests {
         assert_eq!(storage.remove_all(&attempt).await.unwrap(), 1);
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
         assert_eq!(storage.remove_all(&attempt).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn remains_go_and_what_is_published_stays() {
+        let (root, storage, folder) = storage();
+        storage.create(&folder, "manifest.json", b"{}".to_vec()).await.unwrap();
+        let path = root.path().join(folder.as_str());
+        std::fs::write(path.join("manifest.json#1"), b"{").unwrap();
+        std::fs::write(path.join("a#b"), b"").unwrap();
+        storage.remove_remains(&folder).await.unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a#b", "manifest.json"]);
     }
 
     #[tokio::test]

@@ -158,7 +158,7 @@ pub enum Level {
     Framed,
     /// The dump's own end mark stands and its checksum holds, or the source writes none.
     Sealed,
-    /// Every record was walked, and the counts match the source's own.
+    /// Every record was walked, and the counts match the source's own where it tells them.
     Walked,
     /// A real server loaded it and counts matched.
     Loaded,
@@ -236,7 +236,8 @@ pub struct Shard {
     pub checksum: Checksum,
     /// How far it is proved.
     pub level: Level,
-    /// Why the structure was not followed to the end; empty when it was.
+    /// Why the walk does not vouch for the content: the structure was not followed to the end, or the counts differ from the
+    /// source's own; empty when it does.
     pub opaque_reason: String,
     /// Keys.
     pub keys: u64,
@@ -269,7 +270,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Most databases that a row keeps counts for; the manifest keeps all.
+    /// Most databases that a row keeps counts for; the manifest keeps more, and totals count all.
     pub const DATABASES: usize = 64;
 }
 

@@ -115,7 +115,7 @@ pub struct Serve {
     /// Address of the API, such as 127.0.0.1:7379 [configuration: server.listen].
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
-    /// Address of metrics and health checks, such as 127.0.0.1:7380 [configuration: server.admin_listen].
+    /// Address of the health checks, such as 127.0.0.1:7380 [configuration: server.admin_listen].
     #[arg(long, value_name = "HOST:PORT")]
     pub admin_listen: Option<String>,
 }

@@ -73,7 +73,8 @@ impl std::error::Error for Error {}
 ///
 /// Every fault at once.
 pub fn load(file: Option<&Path>, flags: &[(&str, String)]) -> Result<Config, Error> {
-    let environment = std::env::vars().filter_map(|(name, value)| Some((variable_key(&name)?, value)));
+    // Variables that are no text cannot be ours by name; one of ours whose value is no text is a fault of its key.
+    let environment = std::env::vars_os().filter_map(|(name, value)| Some((variable_key(name.to_str()?)?, value.to_string_lossy().into_owned())));
     let overrides: Vec<(String, String)> = environment.chain(flags.iter().map(|(key, value)| ((*key).to_owned(), value.clone()))).collect();
     let file = match file {
         Some(file) => Some(file.to_owned()),

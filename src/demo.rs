@@ -36,11 +36,39 @@ pub async fn run(keep: bool) -> Result<(), Fault> {
     let program = local::program()
         .ok_or_else(|| format!("there is no redis-server or valkey-server on the path; install one, or name one with {}", local::PROGRAM_VARIABLE))?;
     let room = Room::new()?;
-    let outcome = show(&program, &room, keep).await;
+    let outcome = tokio::select! {
+        outcome = show(&program, &room, keep) => outcome,
+        // Servers end with the values that hold them, the folder with the room.
+        () = interrupted() => Err("interrupted".to_owned()),
+    };
+    let path = room.path.clone();
+    drop(room);
     if outcome.is_ok() {
-        println!("\nCleaned up: servers stopped, {} removed.", room.path.display());
+        println!("\nCleaned up: servers stopped, {} removed.", path.display());
     }
     outcome
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Starts a server that allows DEBUG, by which contents are compared. Servers before 7.0 allow it always and do not know the
+/// directive.
+async fn start(program: &Path, folder: &Path, arguments: &[&str]) -> Result<LocalServer, Fault> {
+    let with_debug = [&["--enable-debug-command", "yes"], arguments].concat();
+    match LocalServer::start(program, folder, &with_debug).await {
+        Ok(server) => Ok(server),
+        Err(_) => {
+            LocalServer::start(program, folder, arguments).await.map_err(|fault| format!("{fault}; the demonstration needs Redis 6.2 or later, or Valkey"))
+        }
+    }
 }
 
 /// A folder that goes when the demonstration ends.
@@ -75,12 +103,10 @@ fn told(fault: impl std::fmt::Display) -> Fault {
 
 async fn show(program: &Path, room: &Room, keep: bool) -> Result<(), Fault> {
     println!("1. A primary and a replica, from {}", program.display());
-    let debug = ["--enable-debug-command", "yes"];
-    let primary = LocalServer::start(program, &room.folder("primary")?, &debug).await.map_err(told)?;
+    let primary = start(program, &room.folder("primary")?, &[]).await?;
     let keys = fill(&primary).await?;
     let port = primary.port().to_string();
-    let replica_arguments = [&debug[..], &["--replicaof", "127.0.0.1", &port]].concat();
-    let replica = LocalServer::start(program, &room.folder("replica")?, &replica_arguments).await.map_err(told)?;
+    let replica = start(program, &room.folder("replica")?, &["--replicaof", "127.0.0.1", &port]).await?;
     replica.wait_until(WAIT, "following its primary", |info| info.contains("master_link_status:up")).await.map_err(told)?;
     println!("   primary {} with {keys} keys of every type, replica {}", primary.address(), replica.address());
 
@@ -88,6 +114,7 @@ async fn show(program: &Path, room: &Room, keep: bool) -> Result<(), Fault> {
     let stop = CancellationToken::new();
     let server = Server::start(configuration(room, &primary)?, stop.clone()).await.map_err(told)?;
     let endpoint = format!("http://{}", server.address().map_err(told)?);
+    let admin = server.admin_address().map_err(told)?.to_string();
     let serving = tokio::spawn(server.run());
 
     println!("3. redkeep cluster check demo");
@@ -103,14 +130,17 @@ async fn show(program: &Path, room: &Room, keep: bool) -> Result<(), Fault> {
     prove(program, room, &replica, &artifact).await?;
 
     println!("\nThe artifact is {} ({} bytes, an RDB file under zstd) beside its manifest.json.", artifact.display(), backup.stored_bytes);
-    println!("\nTry next:");
-    let plain = endpoint.trim_start_matches("http://");
-    println!("   grpcurl -plaintext -d '{{\"cluster_id\": \"demo\"}}' {plain} yandex.cloud.mdb.redis.v1.ClusterService/Backup");
-    println!("   curl http://127.0.0.1:7380/readyz        (where a service runs with the defaults)");
-    println!("   redkeep --help");
+    let (api, admin) = match keep {
+        true => (endpoint.trim_start_matches("http://").to_owned(), admin),
+        false => ("127.0.0.1:7379".to_owned(), "127.0.0.1:7380".to_owned()),
+    };
+    println!("\nTry next{}:", if keep { "" } else { ", after `redkeep serve` with a cluster of yours, or `redkeep demo --keep`" });
+    println!("   grpcurl -plaintext -d '{{\"cluster_id\": \"demo\"}}' {api} yandex.cloud.mdb.redis.v1.ClusterService/Backup");
+    println!("   curl http://{admin}/readyz");
+    println!("   redkeep backup create demo --wait{}", if keep { format!(" --endpoint {endpoint}") } else { String::new() });
     if keep {
         println!("\nEverything stays up; the service is {endpoint}. Ctrl-C ends it.");
-        let _ = tokio::signal::ctrl_c().await;
+        interrupted().await;
     }
     stop.cancel();
     serving.await.map_err(told)?.map_err(told)?;
@@ -181,7 +211,7 @@ async fn prove(program: &Path, room: &Room, source: &LocalServer, artifact: &Pat
     let (from, to) = (artifact.to_owned(), folder.join("dump.rdb"));
     let decoded = tokio::task::spawn_blocking(move || -> io::Result<()> { zstd::stream::copy_decode(std::fs::File::open(from)?, std::fs::File::create(to)?) });
     decoded.await.map_err(told)?.map_err(|fault| format!("the artifact cannot be decompressed: {fault}"))?;
-    let proof = LocalServer::start(program, &folder, &["--enable-debug-command", "yes", "--dbfilename", "dump.rdb"]).await.map_err(told)?;
+    let proof = start(program, &folder, &["--dbfilename", "dump.rdb"]).await?;
     proof.wait_until(WAIT, "loaded", |info| info.contains("\nloading:0")).await.map_err(told)?;
     let (ours, theirs) = (digest(&proof).await?, digest(source).await?);
     if ours != theirs {

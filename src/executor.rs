@@ -22,10 +22,10 @@ use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
 use attempt::Running;
 use chrono::{TimeDelta, Utc};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,12 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// How often an attempt's lease is renewed.
 const RENEW: Duration = Duration::from_secs(5);
+
+/// Room for a renewal to be recorded.
+const BREATH: Duration = Duration::from_secs(1);
+
+/// Attempts that may wait for a machine beside those that work: they cost nothing, and must not keep others out.
+const WAITING: usize = 64;
 
 /// Length of a lease.
 const LEASE: Duration = Duration::from_secs(15);
@@ -84,6 +90,13 @@ pub struct Caller {
     pub key: Option<(String, [u8; 32])>,
 }
 
+impl Caller {
+    fn idempotency(&self) -> Option<Idempotency> {
+        let (key, digest) = self.key.as_ref()?;
+        Some(Idempotency { caller: self.subject.clone(), key: key.clone(), digest: *digest })
+    }
+}
+
 /// The backup to be made.
 #[derive(Clone, Debug)]
 pub struct Draft {
@@ -115,7 +128,11 @@ struct Inner {
     running: Mutex<HashMap<OperationId, Arc<Running>>>,
     /// One permit a machine: one snapshot at once.
     machines: Mutex<HashMap<String, Arc<Semaphore>>>,
+    /// Attempts that wait for a machine.
+    waiting: AtomicUsize,
     counters: Counters,
+    /// The time to drain is over: whatever runs is to be handed back, and so is what begins meanwhile.
+    drained: CancellationToken,
 }
 
 /// The way to the executor. Cheap to clone.
@@ -139,7 +156,9 @@ impl Executor {
             waiters: Mutex::default(),
             running: Mutex::default(),
             machines: Mutex::default(),
+            waiting: AtomicUsize::new(0),
             counters: Counters::default(),
+            drained: CancellationToken::new(),
         }))
     }
 
@@ -156,6 +175,17 @@ impl Executor {
     /// What went wrong so far.
     pub fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// The operation of an earlier call with the caller's key. It is asked for before anything that may have changed since
+    /// that call is looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::known`].
+    pub async fn repeated(&self, caller: &Caller) -> Result<Option<Operation>, Error> {
+        let Some(idempotency) = caller.idempotency() else { return Ok(None) };
+        self.0.store.known(&idempotency).await
     }
 
     /// Accepts a backup of a cluster. Durable on return; the work begins after it.
@@ -201,17 +231,8 @@ impl Executor {
     ///
     /// As [`Store::create`].
     pub async fn change_backup(&self, id: BackupId, door: Door, spec: Spec, caller: Caller) -> Result<Operation, Error> {
-        let (folder, cluster) = match self.0.store.backup(id).await {
-            Ok(backup) => (backup.folder_id, backup.cluster_id),
-            // A repeated call must find its operation even when the backup is gone, and only the store knows the keys. The
-            // names below are never kept: without a known key the store answers that there is no such backup.
-            Err(Error::NoBackup) if caller.key.is_some() => match ("gone".parse::<FolderId>(), "gone".parse::<ClusterId>()) {
-                (Ok(folder), Ok(cluster)) => (folder, cluster),
-                _ => return Err(Error::NoBackup),
-            },
-            Err(fault) => return Err(fault),
-        };
-        let mut operation = self.operation(folder, cluster, id, door, spec, &caller);
+        let backup = self.0.store.backup(id).await?;
+        let mut operation = self.operation(backup.folder_id, backup.cluster_id, id, door, spec, &caller);
         operation.zone = self.0.fleet.get(&operation.cluster_id).and_then(|cluster| cluster.zone.clone());
         self.submit(operation, None, caller).await
     }
@@ -240,6 +261,7 @@ impl Executor {
             policy: Policy { deadline_at: now + deadline, refork_delay_millis: u64::try_from(self.0.options.refork_delay.as_millis()).unwrap_or(u64::MAX) },
             epoch: Epoch(0),
             state: State::Queued { not_before: now },
+            reached: None,
             tally: Tally::default(),
             last_failure: None,
             progress: Progress::default(),
@@ -248,7 +270,7 @@ impl Executor {
     }
 
     async fn submit(&self, operation: Operation, draft: Option<Backup>, caller: Caller) -> Result<Operation, Error> {
-        let idempotency = caller.key.map(|(key, digest)| Idempotency { caller: caller.subject, key, digest });
+        let idempotency = caller.idempotency();
         match self.0.store.create(Create { operation, draft, idempotency }, self.0.options.delete_grace).await? {
             Created::New(operation) => {
                 tracing::info!(operation.id = %operation.id, cluster.id = %operation.cluster_id, backup.id = %operation.backup_id, "{}: accepted", operation.description);
@@ -328,9 +350,20 @@ impl Executor {
         let inner = &self.0;
         let collector = tokio::spawn(collect::run(Arc::clone(inner), stop.clone()));
         let mut attempts = JoinSet::new();
+        let mut clocks = Clocks::new();
         while !stop.is_cancelled() {
             while attempts.try_join_next().is_some() {}
-            if attempts.len() < inner.options.workers {
+            if clocks.jumped() {
+                // Leases that lapsed by the jump alone are renewed by their living holders first.
+                tracing::warn!("the system's clock was set forward; nothing is claimed until running work has renewed its leases");
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(RENEW + BREATH) => {}
+                }
+                continue;
+            }
+            let mut pause = POLL;
+            if inner.has_room(attempts.len()) {
                 match inner.store.claim(&inner.options.zones, LEASE).await {
                     Ok((claim, ended)) => {
                         for id in &ended {
@@ -344,31 +377,72 @@ impl Executor {
                             attempts.spawn(attempt::run(Arc::clone(inner), claim.operation));
                             continue;
                         }
+                        pause = inner.until_due().await;
                     }
                     Err(fault) => tracing::error!(error = %fault, "no operation could be claimed"),
                 }
             }
-            let due = inner.until_due().await;
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = inner.work.notified() => {}
-                _ = attempts.join_next(), if attempts.len() >= inner.options.workers => {}
-                () = tokio::time::sleep(due) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
         let drained = async { while attempts.join_next().await.is_some() {} };
         if tokio::time::timeout(inner.options.drain, drained).await.is_err() {
             tracing::info!(attempts = attempts.len(), "the time to drain is over; running work is handed back");
-            for running in lock(&inner.running).values() {
-                running.hand_back();
-            }
+            inner.drained.cancel();
             while attempts.join_next().await.is_some() {}
         }
         let _ = collector.await;
     }
 }
 
+/// The system's clock beside one that cannot be set.
+struct Clocks {
+    wall: Timestamp,
+    steady: Instant,
+}
+
+impl Clocks {
+    fn new() -> Self {
+        Self { wall: Utc::now(), steady: Instant::now() }
+    }
+
+    /// Whether the system's clock went ahead of the steady one since the last call by more than a lease bears.
+    fn jumped(&mut self) -> bool {
+        let before = std::mem::replace(self, Self::new());
+        let steady = TimeDelta::from_std(self.steady - before.steady).unwrap_or(TimeDelta::MAX);
+        let ahead = (self.wall - before.wall).checked_sub(&steady).unwrap_or_default();
+        ahead.to_std().is_ok_and(|ahead| ahead > LEASE / 3)
+    }
+}
+
+/// Counts an attempt as waiting for a machine as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Inner {
+    /// Whether one more of `attempts` may begin.
+    fn has_room(&self, attempts: usize) -> bool {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        attempts < self.options.workers + WAITING && attempts.saturating_sub(waiting) < self.options.workers
+    }
+
+    /// Takes the permit of a machine, waiting for it beside those that work.
+    async fn wait_for_machine(&self, machine: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        // There may be room for another attempt.
+        self.work.notify_one();
+        machine.acquire_owned().await.ok()
+    }
+
     /// How long until something may be due, at most [`POLL`].
     async fn until_due(&self) -> Duration {
         match self.store.next_due(&self.options.zones).await {

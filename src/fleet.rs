@@ -6,9 +6,9 @@
 use crate::backup::Labels;
 use crate::cluster::{ClusterId, FolderId, Health, Host, ONLY_SHARD, Role, Timestamp, View};
 use crate::redis::facts::Facts;
-use crate::redis::source::{self, Choice, Rules};
+use crate::redis::source::{self, Barred, Choice, Rules};
 use crate::redis::topology::{Seen, Topology};
-use crate::redis::{Address, Credentials, Password};
+use crate::redis::{Address, Credentials, Password, Target};
 use chrono::Utc;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -233,10 +233,12 @@ fn health(hosts: &[Host], has_primary: bool) -> Health {
 pub struct Check {
     /// What was seen.
     pub topology: Topology,
-    /// Which host would be the source, and why others would not.
-    pub choice: Choice,
-    /// What stands against the chosen host although its facts are good: a missing right, Sentinel.
-    pub objection: Option<crate::redis::Error>,
+    /// The source, if there is one: the best of the fit hosts against which nothing else stands.
+    pub source: Option<(Target, Facts)>,
+    /// Why hosts are not fit.
+    pub barred: Vec<Barred>,
+    /// What stands against hosts although their facts are good, in the order of their fitness: a missing right, Sentinel.
+    pub objections: Vec<(String, crate::redis::Error)>,
 }
 
 /// One cluster with its last look.
@@ -291,18 +293,25 @@ impl Fleet {
         Some(view)
     }
 
-    /// Looks at every host of a cluster and chooses a source, without starting anything.
+    /// Looks at every host of a cluster and chooses a source, without starting anything. Fit hosts are asked for what only a
+    /// connection can tell until one has nothing against it.
     ///
     /// # Errors
     ///
     /// [`CredentialsError`].
     pub async fn check(&self, definition: &Definition) -> Result<Check, CredentialsError> {
         let topology = definition.look(PREFLIGHT_TIMEOUT).await?;
-        let choice = source::choose(&topology, &definition.rules());
-        let objection = match &choice.source {
-            Some((target, facts)) => source::inspect(target, facts).await.err(),
-            None => None,
-        };
-        Ok(Check { topology, choice, objection })
+        let Choice { fit, barred } = source::choose(&topology, &definition.rules());
+        let (mut source, mut objections) = (None, Vec::new());
+        for (target, facts) in fit {
+            match source::inspect(&target, &facts).await {
+                Ok(()) => {
+                    source = Some((target, facts));
+                    break;
+                }
+                Err(objection) => objections.push((target.name.clone(), objection)),
+            }
+        }
+        Ok(Check { topology, source, barred, objections })
     }
 }

@@ -1,4 +1,85 @@
-//! wip
+//! Redkeep: backups of Redis and Valkey as long-running operations.
+//!
+//! Every call that changes something answers at once with an *operation*. The operation is durable before the answer; a
+//! worker does what it says, over the network and from a replica where there is one; its end is recorded exactly once. A
+//! backup is a plain RDB file, usually under zstd, beside a JSON manifest: standard tools restore it without us.
+//!
+//! # The rooms, in reading order
+//!
+//! ```text
+//! main.rs       pick a command, run it, turn an error into an exit status
+//! cli           the command line; its client commands speak only the wire
+//! demo          the whole way on servers started for the purpose
+//! offline       commands on the data of a service that is not running
+//! server        builds the rooms, binds the ports, serves, stops gracefully
+//! config        file, environment and flags become one checked value
+//! api           the services: parse, ask, render
+//!   codec         every request is checked as it is read
+//!   validate      the rules of requests, from the options in the descriptors
+//!   convert       every arrow between wire and domain
+//!   status        every arrow from our errors to a status
+//!   later         calls that the schema has and that are not built
+//! executor      accept, claim, keep the lease, repeat, cancel, hand back
+//!   attempt       one attempt with its heartbeat
+//!   backup        PREFLIGHT, SNAPSHOT, SEAL, PUBLISH, told top to bottom
+//!   record        changing and deleting a backup's record
+//!   collect       removing files that belong to no backup
+//!   fault         what a failure means for the next attempt
+//! snapshot      one shard from socket to artifact: the pipeline
+//!   payload       where the dump ends inside the payload
+//!   encode        walk, compression, digest, parts
+//! store         the store's contract
+//!   sled          the embedded store
+//! fleet         the clusters that are known, and the last look at each
+//! artifacts     keys, uploads in parts, manifest and facts
+//! redis         talking to a server: connection, INFO, topology, choice of source
+//!   replication   the hand-shake of a replica, and the framings
+//!   local         servers that we start ourselves
+//! operation     states, events, and the one function between them
+//! rdb           walking and checking a dump; knows bytes only
+//! cluster backup failure     identifiers and values
+//! pb            generated types of the wire, and the pool of descriptors
+//! telemetry     logs
+//! ```
+//!
+//! # Who may know whom
+//!
+//! Imports point down this list, never up, never in a circle; a test holds it.
+//!
+//! ```text
+//! main
+//! demo, server, offline
+//! cli, api, config
+//! executor
+//! snapshot, store, fleet
+//! artifacts, redis
+//! operation, rdb
+//! cluster, backup, failure
+//! pb, telemetry
+//! ```
+//!
+//! - Only `api`, `cli`, `demo` and `server` name the wire.
+//! - Only `artifacts` names the object-store crate; only `store::sled` names sled.
+//! - Only `operation` decides what may follow what. It has no input or output, no async, no clock.
+//! - `redis` and `rdb` have never heard of operations.
+//!
+//! # One request
+//!
+//! ```text
+//! answer   server -> api -> executor.create_backup -> store.create (durable) -> Operation
+//! work     executor <- store.claim (the epoch rises)
+//!          executor::backup -> snapshot (redis -> rdb -> artifacts) -> store.step(PUBLISH, manifest) -> artifacts
+//!          executor -> store.complete (once)
+//! ```
+//!
+//! Three orders that a reader can rely on:
+//!
+//! - Write before wake: an operation is durable before a worker hears of it.
+//! - Register before look: subscribe to a wake-up, then query. The wake-up is a hint, the query is the truth.
+//! - Bytes, then manifest (created once), then record.
+//!
+//! The epoch is in every write and in every key of storage: a late worker can litter, never overwrite.
+
 pub mod api;
 pub mod artifacts;
 pub mod backup;

@@ -311,6 +311,8 @@ pub struct Operation {
     pub epoch: Epoch,
     /// Where it stands.
     pub state: State,
+    /// The step of the latest attempt that was begun last; absent before the first attempt.
+    pub reached: Option<Step>,
     /// What went wrong so far.
     pub tally: Tally,
     /// Why the attempt before this one failed.

@@ -163,6 +163,14 @@ pub enum Error {
         /// Its words.
         what: String,
     },
+    /// What it is forbids it.
+    #[error("{host} cannot be the source: {what}")]
+    Role {
+        /// The server.
+        host: String,
+        /// Why.
+        what: String,
+    },
     /// It answered against the protocol.
     #[error("{host} does not keep to the protocol: {what}")]
     Protocol {
@@ -197,11 +205,19 @@ impl Error {
         }
     }
 
+    /// Whether the server answered that it will not do what it was asked.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Credentials { .. } | Self::Permission { .. } | Self::NotReady { .. } | Self::Unsupported { .. } | Self::Role { .. } => true,
+            Self::Unreachable { .. } | Self::Save { .. } | Self::Protocol { .. } => false,
+        }
+    }
+
     /// Whether another attempt may succeed without anybody changing anything.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::NotReady { .. } | Self::Save { .. } | Self::Protocol { .. } => true,
-            Self::Credentials { .. } | Self::Permission { .. } | Self::Unsupported { .. } => false,
+            Self::Credentials { .. } | Self::Permission { .. } | Self::Unsupported { .. } | Self::Role { .. } => false,
         }
     }
 }
@@ -218,7 +234,7 @@ fn missing_right(what: &str) -> String {
 /// Longest text of a server that is shown, in characters.
 const SHOWN_CHARS: usize = 200;
 
-/// A server's text made fit to be shown: no control characters, at most [`SHOWN_CHARS`] characters.
+/// A server's text made fit to be shown: no control characters, at most 200 characters.
 pub fn clean(text: &str) -> String {
     text.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
 }

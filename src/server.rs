@@ -15,14 +15,14 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// Most connections at once; more wait to be accepted.
@@ -36,6 +36,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often an idle connection is asked whether its client is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// Longest wait for the first byte of a connection.
+const FIRST_BYTE: Duration = Duration::from_secs(10);
 
 /// Pause after a failed accept, when the process may be out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -80,8 +83,11 @@ pub async fn serve(file: Option<&Path>, flags: &[(&str, String)]) -> Result<(), 
     let signals = stop.clone();
     tokio::spawn(async move {
         wait_for_signal().await;
-        tracing::info!("told to stop; running work may go on for the time of executor.drain");
+        tracing::info!("told to stop; running work may go on for the time of executor.drain; a second signal ends it at once");
         signals.cancel();
+        wait_for_signal().await;
+        tracing::warn!("told to stop a second time; running work goes on after the next start");
+        std::process::exit(130);
     });
     let server = Server::start(config, stop.clone()).await?;
     server.run().await
@@ -173,9 +179,12 @@ impl Server {
         if let Some(why) = poisoned {
             return Err(Error::Poisoned(why));
         }
-        for service in crate::pb::pool().services() {
-            self.health.set_service_status(service.full_name(), tonic_health::ServingStatus::NotServing).await;
+        // The empty name stands for the process as a whole; probes ask for it unless they are told otherwise.
+        for service in crate::pb::pool().services().map(|service| service.full_name().to_owned()).chain([String::new()]) {
+            self.health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
         }
+        // The empty name stands for the whole server, and is what most probes ask for.
+        self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         let _ = work.await;
         close.cancel();
         let _ = tokio::join!(api, admin);
@@ -212,7 +221,13 @@ async fn accept(listener: TcpListener, router: Router, close: CancellationToken)
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).max_concurrent_streams(STREAMS);
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
+        let permit = tokio::select! {
+            permit = Arc::clone(&room).acquire_owned() => match permit {
+                Ok(permit) => permit,
+                Err(_) => break,
+            },
+            () = close.cancelled() => break,
+        };
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -224,7 +239,7 @@ async fn accept(listener: TcpListener, router: Router, close: CancellationToken)
             },
             () = close.cancelled() => break,
         };
-        serve_connection(stream, &builder, &router, &graceful, permit);
+        tokio::spawn(serve_connection(stream, builder.clone(), router.clone(), graceful.watcher(), permit));
     }
     drop(listener);
     if tokio::time::timeout(CLOSE_TIMEOUT, graceful.shutdown()).await.is_err() {
@@ -232,22 +247,17 @@ async fn accept(listener: TcpListener, router: Router, close: CancellationToken)
     }
 }
 
-fn serve_connection(
-    stream: TcpStream,
-    builder: &auto::Builder<TokioExecutor>,
-    router: &Router,
-    graceful: &GracefulShutdown,
-    permit: tokio::sync::OwnedSemaphorePermit,
-) {
+async fn serve_connection(stream: TcpStream, builder: auto::Builder<TokioExecutor>, router: Router, watcher: Watcher, permit: OwnedSemaphorePermit) {
     // Small answers must not wait for an acknowledgement. Best effort: without it the service is only slower.
     let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(router.clone());
+    // Who connects and says nothing gives its place back.
+    if tokio::time::timeout(FIRST_BYTE, stream.readable()).await.is_err() {
+        return;
+    }
+    let service = TowerToHyperService::new(router);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-    let watched = graceful.watch(connection);
-    tokio::spawn(async move {
-        if let Err(fault) = watched.await {
-            tracing::debug!(error = %fault, "a connection ended with an error");
-        }
-        drop(permit);
-    });
+    if let Err(fault) = watcher.watch(connection).await {
+        tracing::debug!(error = %fault, "a connection ended with an error");
+    }
+    drop(permit);
 }

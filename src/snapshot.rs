@@ -12,16 +12,17 @@ mod payload;
 use crate::artifacts::manifest::{Segment, ShardManifest};
 use crate::artifacts::{self, Folder, Storage, Upload};
 use crate::backup::Level;
+use crate::cluster::Timestamp;
 use crate::rdb;
 use crate::redis::facts::Facts;
-use crate::redis::replication::{self, Transfer};
+use crate::redis::replication::{self, OutputBuffer, Transfer};
 use crate::redis::{self, Target};
 use chrono::Utc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// Length of a piece read from the socket, in bytes.
@@ -38,7 +39,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What went wrong with a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The source failed or refused.
+    /// The source refused, or was lost, before it was asked to fork.
+    #[error(transparent)]
+    Refused(redis::Error),
+    /// The source failed; it may have forked.
     #[error(transparent)]
     Source(#[from] redis::Error),
     /// The payload ended before the dump.
@@ -118,6 +122,8 @@ pub struct Request {
     pub facts: Facts,
     /// The folder of the attempt.
     pub folder: Folder,
+    /// Whether the source may keep an output buffer for us.
+    pub output_buffer: OutputBuffer,
 }
 
 /// Takes a snapshot of one shard and stores it. All of it is durable on return; it is not published.
@@ -129,7 +135,11 @@ pub struct Request {
 /// [`Error`], by condition. What was stored is left to the collector.
 pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop: &CancellationToken) -> Result<ShardManifest, Error> {
     meter.wait_for("the source to answer");
-    let begin = replication::begin(&request.source, &request.facts, |what| meter.wait_for(what));
+    let begin = async {
+        let greeted = replication::greet(&request.source, &request.facts, request.output_buffer).await.map_err(Error::Refused)?;
+        let begun = greeted.begin(|what| meter.wait_for(what)).await;
+        begun.map_err(|error| if error.is_refusal() { Error::Refused(error) } else { Error::Source(error) })
+    };
     let mut transfer = tokio::select! {
         transfer = begin => transfer?,
         () = stop.cancelled() => return Err(Error::Stopped),
@@ -160,7 +170,8 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
         })
         .map_err(|_| Error::Stage("no thread could be started"))?;
 
-    let reading = read(&mut transfer, pieces, &mut spare_in, &ended, meter);
+    let mut first_at = None;
+    let reading = read(&mut transfer, pieces, &mut spare_in, &ended, meter, &mut first_at);
     let storing = store(request, storage, parts_in, spare_parts, meter);
     let work = async {
         // The reader stops when the encoder is content or has failed; the uploader when the encoder has dropped its end.
@@ -172,14 +183,14 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
         () = stop.cancelled() => return Err(Error::Stopped),
     };
     // The storage's fault stops the encoder, and that the reader; the source's fault comes before what the encoder makes of it.
-    let (segments, upload_started_at) = stored?;
+    let segments = stored?;
     let summary = match (read, summary) {
         (_, Ok(summary)) => summary,
         (Err(fault), Err(Error::Cut { .. } | Error::Stage(_))) => return Err(fault),
         (_, Err(fault)) => return Err(fault),
     };
     let upload_ended_at = Utc::now();
-    Ok(manifest(request, &transfer, segments, summary, upload_started_at.unwrap_or(upload_ended_at), upload_ended_at))
+    Ok(manifest(request, &transfer, segments, summary, first_at.unwrap_or(upload_ended_at), upload_ended_at))
 }
 
 fn manifest(
@@ -187,8 +198,8 @@ fn manifest(
     transfer: &Transfer,
     segments: Vec<Segment>,
     walk: rdb::Summary,
-    upload_started_at: crate::cluster::Timestamp,
-    upload_ended_at: crate::cluster::Timestamp,
+    upload_started_at: Timestamp,
+    upload_ended_at: Timestamp,
 ) -> ShardManifest {
     let level = match (&walk.opaque, walk.counts_match) {
         (None, Some(true) | None) => Level::Walked,
@@ -224,8 +235,16 @@ struct Ended {
     perhaps: std::sync::atomic::AtomicBool,
 }
 
-async fn read(transfer: &mut Transfer, pieces: mpsc::Sender<Vec<u8>>, spare: &mut mpsc::Receiver<Vec<u8>>, ended: &Ended, meter: &Meter) -> Result<(), Error> {
-    let mut first = true;
+/// Reads the payload, and notes when its first byte arrives.
+async fn read(
+    transfer: &mut Transfer,
+    pieces: mpsc::Sender<Vec<u8>>,
+    spare: &mut mpsc::Receiver<Vec<u8>>,
+    ended: &Ended,
+    meter: &Meter,
+    first_at: &mut Option<Timestamp>,
+) -> Result<(), Error> {
+    let mut perhaps_since = None;
     loop {
         let mut piece = spare.try_recv().unwrap_or_default();
         if piece.capacity() < PIECE_BYTES {
@@ -233,11 +252,14 @@ async fn read(transfer: &mut Transfer, pieces: mpsc::Sender<Vec<u8>>, spare: &mu
         }
         let next = transfer.read(&mut piece);
         let count = if ended.perhaps.load(Ordering::Acquire) {
-            match timeout(CLOSE_TIMEOUT, next).await {
+            // Newlines do not prolong the wait: some servers send them until we close.
+            let since = *perhaps_since.get_or_insert_with(Instant::now);
+            match timeout_at(since + CLOSE_TIMEOUT, next).await {
                 Ok(count) => count?,
                 Err(_) => return Ok(()),
             }
         } else {
+            perhaps_since = None;
             tokio::select! {
                 count = next => count?,
                 () = pieces.closed() => return Ok(()),
@@ -246,9 +268,13 @@ async fn read(transfer: &mut Transfer, pieces: mpsc::Sender<Vec<u8>>, spare: &mu
         if count == 0 {
             return Ok(());
         }
-        if first {
+        if first_at.is_none() {
             meter.wait_for("");
-            first = false;
+            *first_at = Some(Utc::now());
+        }
+        if piece.iter().any(|byte| *byte != b'\n') {
+            // The mark before it was none; the encoder finds the next one.
+            ended.perhaps.store(false, Ordering::Release);
         }
         // A closed channel means that the encoder has what it wants, or has failed and says so itself.
         if pieces.send(piece).await.is_err() {
@@ -260,22 +286,18 @@ async fn read(transfer: &mut Transfer, pieces: mpsc::Sender<Vec<u8>>, spare: &mu
     }
 }
 
-type Stored = (Vec<Segment>, Option<crate::cluster::Timestamp>);
-
 async fn store(
     request: &Request,
     storage: &Storage,
     mut parts: mpsc::Receiver<encode::Output>,
     spare: mpsc::Sender<Vec<u8>>,
     meter: &Meter,
-) -> Result<Stored, Error> {
+) -> Result<Vec<Segment>, Error> {
     let mut segments = Vec::new();
     let mut open: Option<(String, OpenUpload)> = None;
-    let mut first_at = None;
     while let Some(output) = parts.recv().await {
         match output {
             encode::Output::Part(bytes) => {
-                first_at.get_or_insert_with(Utc::now);
                 let count = bytes.len() as u64;
                 let upload = match &mut open {
                     Some((_, upload)) => upload,
@@ -302,9 +324,9 @@ async fn store(
         // The encoder gave up in the middle; it says why.
         Some((_, mut upload)) => {
             upload.abort().await;
-            Ok((Vec::new(), first_at))
+            Ok(Vec::new())
         }
-        None => Ok((segments, first_at)),
+        None => Ok(segments),
     }
 }
 

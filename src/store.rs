@@ -51,8 +51,8 @@ impl fmt::Debug for Clock {
 /// Longest manifest, in bytes.
 pub const MANIFEST_BYTES: usize = 1 << 20;
 
-/// Most rows of one page.
-pub const PAGE_ROWS: usize = 1000;
+/// Most rows of one read: a page of 1,000, and the row that tells that there is another page.
+pub const PAGE_ROWS: usize = 1001;
 
 /// The zones whose operations a process works on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -226,6 +226,14 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::KeyReused`], [`Error::QueueFull`], [`Error::Conflict`], [`Error::NameTaken`], [`Error::NoBackup`] (also for
     /// one that is DELETING), [`Error::NotAvailable`], [`Error::Held`], [`Error::Unavailable`].
     async fn create(&self, create: Create, grace: Duration) -> Result<Created, Error>;
+
+    /// The operation that a key was used for, in its current state; `None` for a key that was not used. Callers ask before
+    /// they look at anything that may have changed since; [`Store::create`] asks again, so that of calls at the same time one wins.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyReused`] when the key was used for another request, [`Error::Unavailable`], [`Error::Damaged`].
+    async fn known(&self, idempotency: &Idempotency) -> Result<Option<Operation>, Error>;
 
     /// The operation with this id.
     ///

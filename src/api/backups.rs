@@ -6,7 +6,7 @@ use crate::backup::{Backup, BackupId, HOLDS};
 use crate::executor::Draft;
 use crate::operation::{BackupChanges, Door, Expiry, Spec};
 use crate::pb::{managed, operation as wire, own};
-use crate::store::{self, BackupFilter};
+use crate::store::BackupFilter;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -29,14 +29,13 @@ impl managed::backup_service_server::BackupService for Api {
 
     async fn delete(&self, request: Request<managed::DeleteBackupRequest>) -> Result<Response<wire::Operation>, Status> {
         let (caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&caller).await? {
+            return Ok(operation);
+        }
         let id = request::backup_id(&request.backup_id)?;
-        match self.executor.store().backup(id).await {
-            // This schema knows no other backups; but a repeated call finds its operation although the backup is going.
-            Ok(backup) if !backup.is_available() && !(backup.is_deleting() && caller.key.is_some()) => {
-                return Err(status::not_found("backup", &request.backup_id));
-            }
-            Ok(_) | Err(store::Error::NoBackup) => {}
-            Err(error) => return Err(status::store(error, "backup", &request.backup_id)),
+        if !self.backup(&request.backup_id).await?.is_available() {
+            // This schema knows no other backups.
+            return Err(status::not_found("backup", &request.backup_id));
         }
         let operation = self.executor.change_backup(id, Door::Managed, Spec::DeleteBackup, caller).await;
         let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;
@@ -48,6 +47,9 @@ impl managed::backup_service_server::BackupService for Api {
 impl own::backup_service_server::BackupService for Api {
     async fn create(&self, request: Request<own::CreateBackupRequest>) -> Result<Response<wire::Operation>, Status> {
         let (caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&caller).await? {
+            return Ok(operation);
+        }
         let cluster = self.cluster(&request.cluster_id)?;
         let draft = Draft {
             name: if request.name.is_empty() { crate::backup::Name::made_up() } else { request::name(&request.name)? },
@@ -79,6 +81,9 @@ impl own::backup_service_server::BackupService for Api {
 
     async fn update(&self, request: Request<own::UpdateBackupRequest>) -> Result<Response<wire::Operation>, Status> {
         let (caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&caller).await? {
+            return Ok(operation);
+        }
         let id = request::backup_id(&request.backup_id)?;
         if request.clear_suspect {
             return Err(status::precondition("STATE", &request.backup_id, "no suspicion lies on this backup; leave clear_suspect out"));
@@ -92,6 +97,9 @@ impl own::backup_service_server::BackupService for Api {
 
     async fn delete(&self, request: Request<own::DeleteBackupRequest>) -> Result<Response<wire::Operation>, Status> {
         let (caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&caller).await? {
+            return Ok(operation);
+        }
         let id = request::backup_id(&request.backup_id)?;
         let operation = self.executor.change_backup(id, Door::Redkeep, Spec::DeleteBackup, caller).await;
         let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;

@@ -33,6 +33,9 @@ impl managed::cluster_service_server::ClusterService for Api {
 
     async fn backup(&self, request: Request<managed::BackupClusterRequest>) -> Result<Response<wire::Operation>, Status> {
         let (caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&caller).await? {
+            return Ok(operation);
+        }
         let cluster = self.cluster(&request.cluster_id)?;
         let draft = Draft { name: Name::made_up(), labels: Labels::new(), expires_at: None };
         let operation = self.executor.create_backup(&cluster, Door::Managed, draft, caller).await;

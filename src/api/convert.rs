@@ -77,9 +77,11 @@ fn metadata(operation: &Operation) -> Any {
 /// How far an operation is.
 pub(super) fn progress(operation: &Operation) -> own::Progress {
     let Progress { shards, waiting_for, bytes_per_second } = &operation.progress;
-    let step = match operation.step() {
-        Some(step) => step_of(step),
-        None => own::progress::Step::Unspecified,
+    let step = match (&operation.state, operation.reached) {
+        // An operation that was handed back begins anew; one that waits after a failure tells how far it came.
+        (State::Queued { .. }, _) if operation.last_failure.is_none() => own::progress::Step::Unspecified,
+        (_, Some(step)) => step_of(step),
+        (_, None) => own::progress::Step::Unspecified,
     };
     let (waiting_for, next_attempt_at) = match &operation.state {
         State::Queued { not_before } if operation.last_failure.is_some() => ("the next attempt".to_owned(), Some(timestamp(*not_before))),

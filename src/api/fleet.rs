@@ -44,17 +44,13 @@ fn finding(severity: Severity, host: &str, message: impl Into<String>, remedy: &
 
 fn report(id: &str, check: &Check, rules: &Rules, latest: Option<&Operation>) -> own::CheckClusterResponse {
     let mut findings = Vec::new();
-    let source = match (&check.choice.source, &check.objection) {
-        (Some(source), None) => Some(source),
-        (Some((target, _)), Some(objection)) => {
-            findings.push(finding(Severity::Error, &target.name, objection.to_string(), ""));
-            None
-        }
-        (None, _) => None,
-    };
+    let source = check.source.as_ref();
     // Where there is a source, a host that is not fit costs safety; where there is none, it is the reason.
     let severity = if source.is_some() { Severity::Warning } else { Severity::Error };
-    for barred in &check.choice.barred {
+    for (host, objection) in &check.objections {
+        findings.push(finding(severity, host, objection.to_string(), ""));
+    }
+    for barred in &check.barred {
         let expected = source.is_some() && barred.bar == source::Bar::Role;
         if !expected {
             findings.push(finding(severity, &barred.host, barred.reason.clone(), &barred.remedy));
@@ -111,10 +107,11 @@ fn report(id: &str, check: &Check, rules: &Rules, latest: Option<&Operation>) ->
 fn host(seen: &Seen, check: &Check, rules: &Rules, chosen: Option<&str>) -> own::HostCheck {
     let name = seen.target.name.clone();
     let is_chosen = chosen == Some(name.as_str());
-    let barred = check.choice.barred.iter().find(|barred| barred.host == name);
-    let reason = match (is_chosen, barred) {
+    let barred = check.barred.iter().find(|barred| barred.host == name).map(|barred| barred.reason.clone());
+    let objection = check.objections.iter().find(|(host, _)| *host == name).map(|(_, objection)| objection.to_string());
+    let reason = match (is_chosen, barred.or(objection)) {
         (true, _) => String::new(),
-        (false, Some(barred)) => barred.reason.clone(),
+        (false, Some(reason)) => reason,
         (false, None) => "another host is the better source".to_owned(),
     };
     let facts = seen.facts.as_ref().ok();

@@ -2,6 +2,7 @@
 
 use super::page::Page;
 use super::{Api, convert, request, status};
+use crate::executor::Caller;
 use crate::operation::{Operation, OperationId};
 use crate::pb::{operation as wire, own};
 use crate::store::OperationFilter;
@@ -56,6 +57,15 @@ impl own::operation_service_server::OperationService for Api {
 }
 
 impl Api {
+    /// The answer to a call that was made before with the same key.
+    pub(super) async fn repeated(&self, caller: &Caller) -> Result<Option<Response<wire::Operation>>, Status> {
+        let known = self.executor.repeated(caller).await.map_err(|error| status::store(error, "operation", ""))?;
+        Ok(known.map(|mut operation| {
+            self.executor.refine(&mut operation);
+            Response::new(convert::operation(&operation))
+        }))
+    }
+
     /// A page of operations, newest first, with the next page's token.
     pub(super) async fn operations(&self, filter: &OperationFilter, page: &Page) -> Result<(Vec<Operation>, String), Status> {
         let after = page.after_id()?.map(OperationId::from_bytes);

@@ -13,6 +13,8 @@ use toml::Value;
 const NAME_CHARS: usize = 63;
 /// Longest description, in characters.
 const DESCRIPTION_CHARS: usize = 256;
+/// Longest name and value of a label, in characters.
+const LABEL_CHARS: usize = 63;
 /// Most labels.
 const LABELS: usize = 64;
 
@@ -108,9 +110,13 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
 fn labels_of(section: &mut Section<'_>) -> std::collections::BTreeMap<String, String> {
     let mut labels = std::collections::BTreeMap::new();
     for key in section.keys() {
-        if let Some(value) = section.optional_text(&key) {
-            labels.insert(key, value);
+        let Some(value) = section.optional_text(&key) else { continue };
+        let legal =
+            |text: &str| text.chars().count() <= LABEL_CHARS && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_./\\@".contains(c));
+        if !legal(&key) || !key.starts_with(|c: char| c.is_ascii_lowercase()) || !legal(&value) {
+            section.fault(&key, "labels have at most 63 characters of a-z, 0-9 and -_./\\@, and their names begin with a letter");
         }
+        labels.insert(key, value);
     }
     if labels.len() > LABELS {
         section.fault("*", "must be at most 64 labels");

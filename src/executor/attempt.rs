@@ -61,8 +61,6 @@ pub(super) struct Running {
     stop: CancellationToken,
     /// A caller wants it to stop.
     cancelled: CancellationToken,
-    /// The process stops.
-    handed_back: CancellationToken,
     progress: Mutex<Live>,
 }
 
@@ -106,10 +104,6 @@ impl Running {
 
     pub(super) fn cancel(&self) {
         self.cancelled.cancel();
-    }
-
-    pub(super) fn hand_back(&self) {
-        self.handed_back.cancel();
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -181,7 +175,6 @@ pub(super) async fn run(inner: Arc<Inner>, operation: Operation) {
         epoch,
         stop: CancellationToken::new(),
         cancelled: CancellationToken::new(),
-        handed_back: CancellationToken::new(),
         progress: Mutex::new(Live { shards: operation.progress.shards.iter().map(|shard| (shard.clone(), None)).collect(), ..Live::default() }),
     });
     lock(&inner.running).insert(id, Arc::clone(&running));
@@ -214,7 +207,7 @@ async fn work(context: &Context) -> End {
         end = &mut doing => return end,
         end = heartbeat(context) => end,
         () = running.cancelled.cancelled() => End::Stopped,
-        () = running.handed_back.cancelled() => End::Stopped,
+        () = context.inner.drained.cancelled() => End::Stopped,
     };
     // Work that is past the point of no return goes on; the heartbeat was only told that it is so.
     running.stop.cancel();

@@ -4,14 +4,15 @@ use super::attempt::{Context, End};
 use super::fault;
 use crate::artifacts::manifest::{FORMAT_VERSION, MANIFEST, MARKER, Manifest, Marker, ShardManifest};
 use crate::artifacts::{self, Folder};
-use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Shard, State};
-use crate::cluster::ONLY_SHARD;
+use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Labels, Shard, State};
+use crate::cluster::{Health, ONLY_SHARD, View};
 use crate::failure::{Failure, Reason};
 use crate::fleet::Definition;
 use crate::operation::{Door, Fault, Outcome, Policy, Publication, Response, ShardProgress, Step};
 use crate::rdb;
 use crate::redis::Target;
 use crate::redis::facts::Facts;
+use crate::redis::replication::OutputBuffer;
 use crate::redis::topology;
 use crate::snapshot::{self, Meter};
 use crate::store::{Completion, MANIFEST_BYTES};
@@ -27,7 +28,7 @@ const ROOM_BYTES: u64 = 16 * 1024 * 1024;
 /// A dump is hardly ever smaller than this part of the memory that it describes, so less room is too little.
 const ROOM_PART: u64 = 20;
 
-/// Most databases that a manifest describes one by one.
+/// Most databases that a manifest describes one by one; totals count all.
 const MANIFEST_DATABASES: usize = 1024;
 
 pub(super) async fn run(context: &Context) -> End {
@@ -48,7 +49,7 @@ async fn attempt(context: &Context) -> Result<End, End> {
         .fleet
         .get(&context.operation.cluster_id)
         .ok_or_else(|| End::Failed(Failure::new(Reason::Gone, format!("cluster {} is not known any more", context.operation.cluster_id))))?;
-    let (target, facts, _permit) = preflight(context, &cluster, &attempt).await?;
+    let (target, facts, permit) = preflight(context, &cluster, &attempt).await?;
 
     context.step(Step::Snapshot, None).await?;
     crash_point("snapshot");
@@ -56,14 +57,22 @@ async fn attempt(context: &Context) -> Result<End, End> {
     let shard = ShardProgress { shard_name: ONLY_SHARD.to_owned(), host_name: target.name.clone(), keys_expected: facts.keys, ..ShardProgress::default() };
     context.track(shard, Arc::clone(&meter));
     context.wait_for("");
-    let request = snapshot::Request { shard_name: ONLY_SHARD.to_owned(), source: target.clone(), facts, folder: attempt.clone() };
+    let request = snapshot::Request {
+        shard_name: ONLY_SHARD.to_owned(),
+        source: target.clone(),
+        facts,
+        folder: attempt.clone(),
+        output_buffer: if cluster.allow_output_buffer_risk { OutputBuffer::Accepted } else { OutputBuffer::Refused },
+    };
     let taken = snapshot::take(&request, &context.inner.storage, &meter, &context.stop).await;
     let mut shard = taken.map_err(|error| fault::snapshot(&context.operation, &target.name, error))?;
+    ask_impact(&target, &mut shard).await;
+    // From here on the machine is not concerned, however long storage takes.
+    drop(permit);
 
     context.step(Step::Seal, None).await?;
     crash_point("seal");
     seal(context, &attempt, &shard).await?;
-    ask_impact(&target, &mut shard).await;
 
     let manifest = manifest(context, vec![shard]).await?;
     let bytes = encode(manifest)?;
@@ -76,14 +85,7 @@ async fn attempt(context: &Context) -> Result<End, End> {
 
 /// Finds a source that may be used, and proves that storage can be written, before anything is forked.
 async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) -> Result<(Target, Facts, OwnedSemaphorePermit), End> {
-    context.wait_for("the servers to answer");
-    let check = context.inner.fleet.check(cluster).await.map_err(|error| End::Failed(Failure::new(Reason::SourceCredentials, error.to_string())))?;
-    if let Some(objection) = &check.objection {
-        return Err(fault::source(&context.operation, objection));
-    }
-    let Some((target, mut facts)) = check.choice.source else {
-        return Err(fault::no_source(&context.operation, &cluster.id, &check.choice.barred));
-    };
+    let (mut target, mut facts) = choose(context, cluster).await?;
 
     if let Some(free) = context.inner.storage.free_bytes()
         && free < ROOM_BYTES + facts.used_memory_bytes / ROOM_PART
@@ -102,18 +104,32 @@ async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) ->
     context.inner.storage.create(attempt, MARKER, bytes).await.map_err(|error| fault::storage(&context.operation, &error))?;
     crash_point("preflight");
 
-    let machine = context.inner.machine(cluster.failure_domain(&target.address));
-    let permit = match Arc::clone(&machine).try_acquire_owned() {
-        Ok(permit) => permit,
-        Err(_) => {
-            context.wait_for("another snapshot on the same machine to end");
-            let permit = machine.acquire_owned().await.map_err(|_| internal("the queue of the machine is closed"))?;
-            // The wait may have been long: what the source says of itself is asked again.
-            facts = topology::ask(&target, crate::fleet::PREFLIGHT_TIMEOUT).await.map_err(|error| fault::source(&context.operation, &error))?;
-            permit
+    loop {
+        let name = cluster.failure_domain(&target.address);
+        let machine = context.inner.machine(name.clone());
+        if let Ok(permit) = Arc::clone(&machine).try_acquire_owned() {
+            return Ok((target, facts, permit));
         }
-    };
-    Ok((target, facts, permit))
+        context.wait_for("another snapshot on the same machine to end");
+        let permit = context.inner.wait_for_machine(machine).await.ok_or_else(|| internal("the queue of the machine is closed"))?;
+        // The wait may have been long: a replica may be the primary by now, so the source is chosen anew.
+        (target, facts) = choose(context, cluster).await?;
+        if cluster.failure_domain(&target.address) == name {
+            return Ok((target, facts, permit));
+        }
+    }
+}
+
+/// Chooses the source by what the servers say.
+async fn choose(context: &Context, cluster: &Definition) -> Result<(Target, Facts), End> {
+    context.wait_for("the servers to answer");
+    let check = context.inner.fleet.check(cluster).await.map_err(|error| End::Failed(Failure::new(Reason::SourceCredentials, error.to_string())))?;
+    match (check.source, check.objections.first()) {
+        (Some(source), _) => Ok(source),
+        // The best host's is told; the others are less fit besides.
+        (None, Some((_, objection))) => Err(fault::source(&context.operation, objection)),
+        (None, None) => Err(fault::no_source(&context.operation, &cluster.id, &check.barred)),
+    }
 }
 
 /// Holds what storage has against what was sent.
@@ -179,7 +195,7 @@ async fn publish(context: &Context, folder: &Folder) -> Result<End, End> {
     };
     let attempt = folder.attempt(publication.epoch.0);
     if (Utc::now() - publication.since).num_seconds() > Policy::PUBLISH_SECS {
-        context.inner.storage.remove(&attempt, MANIFEST).await.map_err(|error| fault::storage(&context.operation, &error))?;
+        context.inner.storage.remove(&attempt, MANIFEST).await.map_err(|error| fault::publication(&context.operation, &error))?;
         let why = operation.last_failure.map(|failure| format!("; the last try failed: {failure}")).unwrap_or_default();
         let message = format!("the manifest could not be stored for {} h{why}", Policy::PUBLISH_SECS / 3600);
         return Ok(End::Failed(Failure::new(Reason::StorageUnavailable, message)));
@@ -189,19 +205,40 @@ async fn publish(context: &Context, folder: &Folder) -> Result<End, End> {
         return Err(internal("the recorded manifest is damaged"));
     }
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| internal("the recorded manifest cannot be read"))?;
-    context.inner.storage.create(&attempt, MANIFEST, bytes).await.map_err(|error| fault::storage(&context.operation, &error))?;
+    context.inner.storage.create(&attempt, MANIFEST, bytes).await.map_err(|error| fault::publication(&context.operation, &error))?;
     crash_point("publish.stored");
+    // A put that was cut short leaves a staged file, and this folder is never collected. Best effort: it is litter, no harm.
+    if let Err(error) = context.inner.storage.remove_remains(&attempt).await {
+        tracing::warn!(operation.id = %context.id(), error = %error, "what an interrupted put left behind could not be removed");
+    }
 
     let draft = context.inner.store.backup(context.operation.backup_id).await?;
     let row = row(draft, &manifest);
     let response = match context.operation.door {
         Door::Redkeep => Response::Backup(Box::new(row.clone())),
-        Door::Managed => match context.inner.fleet.view(&context.operation.cluster_id).await {
-            Some(view) => Response::Cluster(Box::new(view)),
-            None => Response::Backup(Box::new(row.clone())),
-        },
+        Door::Managed => {
+            let view = context.inner.fleet.view(&context.operation.cluster_id).await;
+            Response::Cluster(Box::new(view.unwrap_or_else(|| forgotten(&row))))
+        }
     };
     Ok(End::Done(Box::new(Completion { outcome: Outcome::Succeeded(response), backup: Some(row) })))
+}
+
+/// The cluster of a backup when it is not known any more: what the backup itself tells of it.
+fn forgotten(backup: &Backup) -> View {
+    View {
+        id: backup.cluster_id.clone(),
+        folder_id: backup.folder_id.clone(),
+        created_at: backup.created_at,
+        name: backup.cluster_id.to_string(),
+        description: String::new(),
+        labels: Labels::new(),
+        health: Health::Unknown,
+        version: String::new(),
+        engine: String::new(),
+        hosts: Vec::new(),
+        probed_at: None,
+    }
 }
 
 /// The row of a published backup: the draft with what the manifest says.
@@ -251,7 +288,11 @@ fn shard(manifest: &ShardManifest) -> Shard {
             rdb::Checksum::AbsentAtSource | rdb::Checksum::NotInFormat => Checksum::Absent,
         },
         level: manifest.level,
-        opaque_reason: walk.opaque.as_ref().map(ToString::to_string).unwrap_or_default(),
+        opaque_reason: match (&walk.opaque, walk.counts_match) {
+            (Some(opaque), _) => opaque.to_string(),
+            (None, Some(false)) => "the counts of keys differ from the source's own".to_owned(),
+            (None, Some(true) | None) => String::new(),
+        },
         keys: walk.databases.iter().map(|database| database.keys).sum(),
         expiring: walk.databases.iter().map(|database| database.expiring).sum(),
         databases: databases.collect(),

@@ -5,6 +5,7 @@ use crate::artifacts;
 use crate::cluster::ClusterId;
 use crate::failure::{Failure, Reason};
 use crate::operation::{Fault, Operation};
+use crate::rdb;
 use crate::redis;
 use crate::redis::source::{Bar, Barred};
 use crate::snapshot;
@@ -17,11 +18,18 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Wait for a storage that is full: somebody has to make room.
 const FULL: Duration = Duration::from_secs(30);
 
-/// The wait before the attempt after `operation`'s latest: full jitter over a span that doubles from one second to a minute.
+/// Shortest wait before another attempt.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// Span of the first wait; each later one is twice as long.
+const FIRST: Duration = Duration::from_secs(2);
+
+/// The wait before the attempt after `operation`'s latest: random within a span that doubles up to a minute, so that many
+/// operations that failed together do not come back together.
 pub(super) fn backoff(operation: &Operation) -> Duration {
-    let doublings = u32::try_from(operation.epoch.0.saturating_sub(1)).unwrap_or(u32::MAX).min(6);
-    let span = Duration::from_secs(1 << doublings).min(LONGEST);
-    rand::rng().random_range(Duration::from_millis(100)..=span)
+    let doublings = u32::try_from(operation.epoch.0.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
+    let span = (FIRST * 2_u32.pow(doublings)).min(LONGEST);
+    rand::rng().random_range(LEAST..=span)
 }
 
 /// What a server's failure means.
@@ -33,6 +41,7 @@ pub(super) fn source(operation: &Operation, error: &redis::Error) -> End {
         redis::Error::NotReady { .. } => Reason::SourceNotReady,
         redis::Error::Save { .. } => Reason::SourceSave,
         redis::Error::Unsupported { .. } => Reason::SourceVersion,
+        redis::Error::Role { .. } => Reason::SourceRole,
     };
     let failure = Failure::new(reason, error.to_string());
     if error.is_passing() { End::Retry { fault: Fault::Source, failure, wait: backoff(operation) } } else { End::Failed(failure) }
@@ -52,15 +61,31 @@ pub(super) fn storage(operation: &Operation, error: &artifacts::Error) -> End {
     End::Retry { fault: Fault::Storage, failure: Failure::new(reason, error.to_string()), wait }
 }
 
+/// What a failure of storage means once it is decided to publish: nothing is final before the time for it is over.
+pub(super) fn publication(operation: &Operation, error: &artifacts::Error) -> End {
+    match storage(operation, error) {
+        End::Failed(failure) => End::Retry { fault: Fault::Storage, failure, wait: backoff(operation) },
+        end => end,
+    }
+}
+
 /// What a failed snapshot means.
 pub(super) fn snapshot(operation: &Operation, host: &str, error: snapshot::Error) -> End {
     match error {
-        snapshot::Error::Source(error) => source(operation, &error),
+        snapshot::Error::Refused(error) => source(operation, &error),
+        snapshot::Error::Source(error) => match source(operation, &error) {
+            End::Retry { failure, wait, .. } => End::Retry { fault: Fault::Forked, failure, wait },
+            end => end,
+        },
         snapshot::Error::Storage(error) => storage(operation, &error),
         snapshot::Error::Stopped => End::Stopped,
         snapshot::Error::Cut { .. } => {
             let failure = Failure::new(Reason::SnapshotCut, format!("the snapshot of {host} is not whole: {error}"));
-            End::Retry { fault: Fault::Source, failure, wait: backoff(operation) }
+            End::Retry { fault: Fault::Forked, failure, wait: backoff(operation) }
+        }
+        // Another fork would give the same: the bytes are sound, and not of a kind that can be kept.
+        snapshot::Error::Corrupt(rdb::Error::Envelope { .. } | rdb::Error::Commands { .. } | rdb::Error::Databases { .. }) => {
+            End::Failed(Failure::new(Reason::SourceVersion, format!("{host}: {error}")))
         }
         snapshot::Error::Corrupt(_) => {
             let failure = Failure::new(Reason::SnapshotCorrupt, format!("{host}: {error}"));
@@ -68,7 +93,7 @@ pub(super) fn snapshot(operation: &Operation, host: &str, error: snapshot::Error
         }
         snapshot::Error::Stage(_) => {
             let failure = Failure::new(Reason::Internal, error.to_string());
-            End::Retry { fault: Fault::Source, failure, wait: backoff(operation) }
+            End::Retry { fault: Fault::Forked, failure, wait: backoff(operation) }
         }
     }
 }

@@ -80,7 +80,13 @@ async fn write_facts(context: &Context, backup: &mut Backup) -> Result<(), End> 
         let written = context.inner.storage.create(&folder, &format!("{FACTS}/{}.json", facts.revision), bytes).await;
         backup.facts_revision = facts.revision;
         match written {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                // As at PUBLISH: best effort, against what an interrupted put left behind.
+                if let Err(error) = context.inner.storage.remove_remains(&folder.inner(FACTS)).await {
+                    tracing::warn!(operation.id = %context.id(), error = %error, "what an interrupted put left behind could not be removed");
+                }
+                return Ok(());
+            }
             Err(artifacts::Error::Exists(_)) => {}
             Err(error) => return Err(fault::storage(&context.operation, &error)),
         }

@@ -1,6 +1,6 @@
 //! The transition function: every pair of state and event, and nothing else.
 
-use super::{Epoch, Operation, Policy, Progress, Publication, Response, State, Step};
+use super::{Epoch, Operation, Policy, Progress, Publication, Response, Spec, State, Step};
 use crate::cluster::Timestamp;
 use crate::failure::{Failure, Reason};
 use chrono::TimeDelta;
@@ -8,8 +8,10 @@ use chrono::TimeDelta;
 /// Whose fault ended an attempt that may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The source's: counted, and bounded by [`Policy::SOURCE_FAULTS`].
+    /// The source's, before it was asked to fork: counted, and bounded by [`Policy::SOURCE_FAULTS`].
     Source,
+    /// The source's, after it was asked to fork: as [`Fault::Source`], and a fork besides.
+    Forked,
     /// The dump did not hold together: bounded by [`Policy::CORRUPT`].
     Corrupt,
     /// The storage's or the store's: repeated until the deadline.
@@ -215,6 +217,7 @@ impl Operation {
         if step != Step::Publish {
             self.progress = Progress::default();
         }
+        self.reached = Some(step);
         self.state = State::Running { step, lease_until };
     }
 
@@ -271,7 +274,11 @@ impl Operation {
         if not_before > self.policy.deadline_at {
             self.state = State::Failed(Failure::new(
                 failure.reason,
-                format!("{failure}; the next attempt could not start before the deadline at {}", self.policy.deadline_at.format("%FT%TZ")),
+                format!(
+                    "{failure}; the next attempt could not start before the deadline at {}{}",
+                    self.policy.deadline_at.format("%FT%TZ"),
+                    self.all_the_same()
+                ),
             ));
             return;
         }
@@ -284,7 +291,16 @@ impl Operation {
             Some(failure) => format!("; the last attempt failed: {failure}"),
             None => "; no worker was free for it".to_owned(),
         };
-        Failure::new(Reason::DeadlineExceeded, format!("no attempt could start before the deadline at {}{why}", self.policy.deadline_at.format("%FT%TZ")))
+        let message = format!("no attempt could start before the deadline at {}{why}{}", self.policy.deadline_at.format("%FT%TZ"), self.all_the_same());
+        Failure::new(Reason::DeadlineExceeded, message)
+    }
+
+    /// What holds although the operation failed.
+    fn all_the_same(&self) -> &'static str {
+        match self.spec {
+            Spec::DeleteBackup => "; the backup is deleted all the same, only the word of it in storage is missing",
+            Spec::CreateBackup | Spec::UpdateBackup(_) => "",
+        }
     }
 
     fn start_step(&mut self, next: Step, publication: Option<Publication>) -> Result<(), Refused> {
@@ -302,6 +318,7 @@ impl Operation {
             (_, None) => {}
         }
         *step = next;
+        self.reached = Some(next);
         Ok(())
     }
 
@@ -319,12 +336,12 @@ impl Operation {
             self.state = State::Queued { not_before: not_before.max(now) };
             return;
         }
-        let forked = step.forks();
+        let forked = step.forks() && fault != Fault::Source;
         if forked {
             self.tally.forks += 1;
         }
         let spent = match fault {
-            Fault::Source => {
+            Fault::Source | Fault::Forked => {
                 self.tally.source_faults += 1;
                 self.tally.source_faults >= Policy::SOURCE_FAULTS
             }
@@ -385,7 +402,8 @@ impl Operation {
     /// Returns whether anything changed.
     fn cancel(&mut self) -> bool {
         match &self.state {
-            State::Queued { .. } if self.publication.is_some() => false,
+            // What is decided is not taken back: a manifest to be published, a backup that is hidden and whose name is free.
+            State::Queued { .. } if self.publication.is_some() || self.spec == Spec::DeleteBackup => false,
             State::Queued { .. } => {
                 self.state = State::Cancelled;
                 true

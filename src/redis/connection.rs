@@ -12,6 +12,8 @@ const LINE_BYTES: usize = 64 * 1024;
 const BULK_BYTES: usize = 4 * 1024 * 1024;
 /// Most elements of one array.
 const ARRAY_LEN: usize = 65_536;
+/// Longest reply with all its elements, in bytes.
+const REPLY_BYTES: usize = 8 * 1024 * 1024;
 /// Deepest nesting of arrays.
 const DEPTH: usize = 8;
 /// Most bytes read at once.
@@ -85,6 +87,12 @@ impl Connection {
         Ok(connection)
     }
 
+    /// A connection over a stream of a test.
+    #[cfg(test)]
+    pub(super) fn over(host: &str, stream: Box<dyn Stream>) -> Self {
+        Self { host: host.to_owned(), stream, buffer: Vec::new(), start: 0 }
+    }
+
     /// The server's name.
     pub fn host(&self) -> &str {
         &self.host
@@ -103,7 +111,8 @@ impl Connection {
         let name = String::from_utf8_lossy(arguments.first().copied().unwrap_or_default()).into_owned();
         let exchange = async {
             self.send(arguments).await?;
-            self.reply(0).await
+            let mut left = REPLY_BYTES;
+            self.reply(0, &mut left).await
         };
         match timeout(limit, exchange).await {
             Ok(reply) => reply,
@@ -173,6 +182,11 @@ impl Connection {
         Error::Protocol { host: self.host.clone(), what: what.into() }
     }
 
+    fn spend(&self, left: &mut usize, bytes: usize) -> Result<(), Error> {
+        *left = left.checked_sub(bytes).ok_or_else(|| self.protocol(format!("a reply of more than {REPLY_BYTES} bytes")))?;
+        Ok(())
+    }
+
     async fn fill(&mut self) -> Result<(), Error> {
         if self.start > 0 {
             self.buffer.drain(..self.start);
@@ -217,8 +231,10 @@ impl Connection {
         Ok(bytes)
     }
 
-    async fn reply(&mut self, depth: usize) -> Result<Reply, Error> {
+    /// `left` is how many bytes the reply may still have.
+    async fn reply(&mut self, depth: usize, left: &mut usize) -> Result<Reply, Error> {
         let line = self.line().await?;
+        self.spend(left, line.len())?;
         let Some(kind) = line.chars().next().filter(char::is_ascii) else {
             return Err(self.protocol("an empty line for a reply"));
         };
@@ -230,6 +246,7 @@ impl Connection {
             '$' | '*' if rest == "-1" => Ok(if kind == '$' { Reply::Bulk(None) } else { Reply::Array(None) }),
             '$' => {
                 let length = rest.parse().map_err(|_| self.protocol("a length that is none"))?;
+                self.spend(left, length)?;
                 Ok(Reply::Bulk(Some(self.bulk(length).await?)))
             }
             '*' => {
@@ -239,7 +256,7 @@ impl Connection {
                 }
                 let mut elements = Vec::new();
                 for _ in 0..length {
-                    elements.push(Box::pin(self.reply(depth + 1)).await?);
+                    elements.push(Box::pin(self.reply(depth + 1, left)).await?);
                 }
                 Ok(Reply::Array(Some(elements)))
             }

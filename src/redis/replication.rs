@@ -29,6 +29,15 @@ pub enum Framing {
     Mark([u8; MARK_BYTES]),
 }
 
+/// Whether a source may keep all writes of the meantime in a buffer for us: what one does that does not know `rdb-only`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputBuffer {
+    /// It may, and it may close the connection when the buffer is full.
+    Accepted,
+    /// It may not: the source is left alone then.
+    Refused,
+}
+
 /// A transfer that has begun: the source has forked and tells its position.
 pub struct Transfer {
     host: String,
@@ -48,51 +57,76 @@ pub struct Transfer {
     pub rdb_only: bool,
 }
 
-/// Asks a server for a snapshot and waits until it begins.
-///
-/// `waiting` hears a sentence while the source does not begin.
+/// A server that has heard what we can take, and was asked for nothing yet.
+pub struct Greeted {
+    connection: Connection,
+    rdb_only: bool,
+}
+
+/// Connects to a server and tells it what we can take. It has no reason to fork yet.
 ///
 /// # Errors
 ///
-/// What the connection or the server says; [`Error::Unreachable`] after [`IDLE_TIMEOUT`] of silence or [`BEGIN_TIMEOUT`] in all.
-///
-/// # Cancel safety
-///
-/// Dropping the future closes the connection; a diskless source then ends its save.
-pub async fn begin(target: &Target, facts: &Facts, mut waiting: impl FnMut(&str)) -> Result<Transfer, Error> {
+/// What the connection or the server says.
+pub async fn greet(target: &Target, facts: &Facts, output_buffer: OutputBuffer) -> Result<Greeted, Error> {
     let mut connection = Connection::open(target).await?;
-    let host = target.name.clone();
     connection.call(&[b"PING"]).await?;
     let marked = connection.command(&[b"REPLCONF", b"capa", b"eof"]).await?;
     if let Reply::Error(text) = &marked
-        && let error @ (Error::Permission { .. } | Error::Credentials { .. }) = Error::from_reply(&host, text)
+        && let error @ (Error::Permission { .. } | Error::Credentials { .. }) = Error::from_reply(&target.name, text)
     {
         return Err(error);
     }
     let rdb_only = matches!(connection.command(&[b"REPLCONF", b"rdb-only", b"1"]).await?, Reply::Simple(text) if text.starts_with("OK"));
+    if !rdb_only && output_buffer == OutputBuffer::Refused {
+        return Err(Error::Unsupported {
+            host: target.name.clone(),
+            what: "it does not take `rdb-only`, so it would keep all writes of the meantime in a buffer for us; accept the risk with allow_output_buffer_risk = true".to_owned(),
+        });
+    }
     if facts.engine == Engine::Valkey && facts.version.0 >= 9 {
         // It writes the dialect of the version that it hears; the source's own is complete.
         connection.command(&[b"REPLCONF", b"version", facts.version.to_string().as_bytes()]).await?;
     }
+    Ok(Greeted { connection, rdb_only })
+}
 
-    let asked_at = Utc::now();
-    connection.send(&[b"PSYNC", b"?", b"-1"]).await?;
-    let until = Instant::now() + BEGIN_TIMEOUT;
-    let status = line(&mut connection, &host, until, || waiting("the source to begin its snapshot")).await?;
-    let began_at = Utc::now();
-    if let Some(text) = status.strip_prefix('-') {
-        return Err(Error::from_reply(&host, text));
+impl Greeted {
+    /// Asks for a snapshot and waits until it begins.
+    ///
+    /// `waiting` hears a sentence while the source does not begin.
+    ///
+    /// # Errors
+    ///
+    /// What the connection or the server says, [`Error::is_refusal`] only when it has not forked for us;
+    /// [`Error::Unreachable`] after [`IDLE_TIMEOUT`] of silence or [`BEGIN_TIMEOUT`] in all.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection; a diskless source then ends its save.
+    pub async fn begin(self, mut waiting: impl FnMut(&str)) -> Result<Transfer, Error> {
+        let Self { mut connection, rdb_only } = self;
+        let host = connection.host().to_owned();
+        let asked_at = Utc::now();
+        connection.send(&[b"PSYNC", b"?", b"-1"]).await?;
+        let until = Instant::now() + BEGIN_TIMEOUT;
+        let status = line(&mut connection, &host, until, || waiting("the source to begin its snapshot")).await?;
+        let began_at = Utc::now();
+        if let Some(text) = status.strip_prefix('-') {
+            return Err(Error::from_reply(&host, text));
+        }
+        let protocol = |what: String| Error::Protocol { host: host.clone(), what };
+        let (replication_id, replication_offset) =
+            full_resync(&status).ok_or_else(|| protocol(format!("instead of a full synchronisation it answered: {}", clean(&status))))?;
+        let preamble = line(&mut connection, &host, until, || waiting("the source to write its snapshot")).await?;
+        if let Some(text) = preamble.strip_prefix('-') {
+            // It has begun, so whatever it says, it is no refusal.
+            return Err(Error::Save { host, what: clean(text) });
+        }
+        let framing = framing(&preamble).ok_or_else(|| protocol(format!("an odd head of the payload: {}", clean(&preamble))))?;
+        let (leftover, stream) = connection.into_parts();
+        Ok(Transfer { host, stream, leftover, framing, replication_id, replication_offset, asked_at, began_at, rdb_only })
     }
-    let protocol = |what: String| Error::Protocol { host: host.clone(), what };
-    let (replication_id, replication_offset) =
-        full_resync(&status).ok_or_else(|| protocol(format!("instead of a full synchronisation it answered: {}", clean(&status))))?;
-    let preamble = line(&mut connection, &host, until, || waiting("the source to write its snapshot")).await?;
-    if let Some(text) = preamble.strip_prefix('-') {
-        return Err(Error::from_reply(&host, text));
-    }
-    let framing = framing(&preamble).ok_or_else(|| protocol(format!("an odd head of the payload: {}", clean(&preamble))))?;
-    let (leftover, stream) = connection.into_parts();
-    Ok(Transfer { host, stream, leftover, framing, replication_id, replication_offset, asked_at, began_at, rdb_only })
 }
 
 async fn line(connection: &mut Connection, host: &str, until: Instant, mut kept_alive: impl FnMut()) -> Result<String, Error> {
@@ -131,7 +165,8 @@ fn framing(line: &str) -> Option<Framing> {
     let rest = line.strip_prefix('$')?;
     match rest.strip_prefix("EOF:") {
         Some(mark) => Some(Framing::Mark(mark.as_bytes().try_into().ok()?)),
-        None => Some(Framing::Length(rest.parse().ok()?)),
+        // A dump is never empty.
+        None => Some(Framing::Length(rest.parse().ok().filter(|length| *length > 0)?)),
     }
 }
 
@@ -194,11 +229,59 @@ mod tests {
         }
     }
 
+    /// A server of which only silence and newlines are heard, with the end on which it speaks.
+    fn quiet() -> (Greeted, tokio::io::DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        (Greeted { connection: Connection::over("h:1", Box::new(ours)), rdb_only: true }, theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_before_the_snapshot_has_a_limit() {
+        let (greeted, _server) = quiet();
+        let started = Instant::now();
+        let fault = greeted.begin(|_| {}).await.err().unwrap();
+        assert_eq!(fault.to_string(), "h:1 cannot be reached: no byte for 60 s");
+        assert!(!fault.is_refusal());
+        assert_eq!(started.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keep_alives_end_a_silence_but_not_the_whole_wait() {
+        use tokio::io::AsyncWriteExt;
+        let (greeted, mut server) = quiet();
+        let speaking = tokio::spawn(async move {
+            while server.write_all(b"\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+            }
+        });
+        let started = Instant::now();
+        let mut heard = 0;
+        let fault = greeted.begin(|_| heard += 1).await.err().unwrap();
+        assert_eq!(fault.to_string(), "h:1 cannot be reached: it did not begin a snapshot within 3600 s");
+        assert_eq!((started.elapsed(), heard), (BEGIN_TIMEOUT, 72));
+        speaking.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_in_the_payload_has_a_limit() {
+        use tokio::io::AsyncWriteExt;
+        let (greeted, mut server) = quiet();
+        server.write_all(format!("+FULLRESYNC {ID} 1\r\n$100\r\nREDIS").as_bytes()).await.unwrap();
+        let mut transfer = greeted.begin(|_| {}).await.unwrap();
+        let mut piece = Vec::with_capacity(10);
+        assert_eq!(transfer.read(&mut piece).await.unwrap(), 5);
+        let started = Instant::now();
+        let fault = transfer.read(&mut piece).await.unwrap_err();
+        assert_eq!(fault.to_string(), "h:1 cannot be reached: no byte for 60 s");
+        assert_eq!(started.elapsed(), IDLE_TIMEOUT);
+        drop(server);
+    }
+
     #[test]
     fn the_head_has_two_forms() {
         assert_eq!(framing("$175"), Some(Framing::Length(175)));
         assert_eq!(framing(&format!("$EOF:{ID}")), Some(Framing::Mark(ID.as_bytes().try_into().unwrap())));
-        for line in ["$", "$-1", "$EOF:", "$EOF:short", "175", "$99999999999999999999"] {
+        for line in ["$", "$-1", "$0", "$EOF:", "$EOF:short", "175", "$99999999999999999999"] {
             assert_eq!(framing(line), None, "{line}");
         }
     }

@@ -62,9 +62,9 @@ pub struct Barred {
 /// The outcome of choosing.
 #[derive(Clone, Debug)]
 pub struct Choice {
-    /// The source, if there is one.
-    pub source: Option<(Target, Facts)>,
-    /// The others that would be refused, in the order of hosts.
+    /// The hosts that may be the source, the best first.
+    pub fit: Vec<(Target, Facts)>,
+    /// The others, in the order of hosts.
     pub barred: Vec<Barred>,
 }
 
@@ -86,14 +86,17 @@ pub fn memory_needed(facts: &Facts) -> u64 {
 
 /// Chooses the source of a shard by what its hosts say of themselves.
 pub fn choose(topology: &Topology, rules: &Rules) -> Choice {
-    let has_replicas = topology.has_replicas();
+    let shard = ShardFacts {
+        has_replicas: topology.has_replicas(),
+        primaries: topology.answered().filter(|(_, facts)| facts.role == Role::Primary).count(),
+        replication_id: topology.primary().map(|(_, facts)| facts.replication_id.clone()).filter(|id| !id.is_empty()),
+    };
     let mut barred = Vec::new();
     let mut fit: Vec<(&Seen, &Facts)> = Vec::new();
-    let primaries = topology.answered().filter(|(_, facts)| facts.role == Role::Primary).count();
     for seen in &topology.hosts {
         let bar = match &seen.facts {
             Err(error) => Some(silent(error)),
-            Ok(facts) => unfit(&seen.target.name, facts, rules, has_replicas, primaries),
+            Ok(facts) => unfit(&seen.target.name, facts, rules, &shard),
         };
         match (bar, &seen.facts) {
             (Some((bar, reason, remedy)), _) => barred.push(Barred { host: seen.target.name.clone(), bar, reason, remedy }),
@@ -105,11 +108,16 @@ pub fn choose(topology: &Topology, rules: &Rules) -> Choice {
         barred.push(Barred { host: skipped.address.to_string(), bar: Bar::Rights, reason: skipped.reason.clone(), remedy: String::new() });
     }
     // A replica first; among equals one without a child at work, with the least lag, and by name so that the choice is stable.
-    let source = fit
-        .into_iter()
-        .min_by_key(|(seen, facts)| (facts.role != Role::Replica, facts.child_running, facts.last_io_secs, seen.target.name.clone()))
-        .map(|(seen, facts)| (seen.target.clone(), facts.clone()));
-    Choice { source, barred }
+    fit.sort_by_key(|(seen, facts)| (facts.role != Role::Replica, facts.child_running, facts.last_io_secs, seen.target.name.clone()));
+    Choice { fit: fit.into_iter().map(|(seen, facts)| (seen.target.clone(), facts.clone())).collect(), barred }
+}
+
+/// What the fitness of one host depends on beside itself.
+struct ShardFacts {
+    has_replicas: bool,
+    primaries: usize,
+    /// Of the one primary that answered.
+    replication_id: Option<String>,
 }
 
 fn silent(error: &Error) -> (Bar, String, String) {
@@ -118,12 +126,13 @@ fn silent(error: &Error) -> (Bar, String, String) {
         Error::Permission { .. } => Bar::Rights,
         Error::NotReady { .. } => Bar::NotReady,
         Error::Unsupported { .. } => Bar::Version,
+        Error::Role { .. } => Bar::Role,
         Error::Unreachable { .. } | Error::Save { .. } | Error::Protocol { .. } => Bar::Silent,
     };
     (bar, error.to_string(), String::new())
 }
 
-fn unfit(name: &str, facts: &Facts, rules: &Rules, has_replicas: bool, primaries: usize) -> Option<(Bar, String, String)> {
+fn unfit(name: &str, facts: &Facts, rules: &Rules, shard: &ShardFacts) -> Option<(Bar, String, String)> {
     let bar = |bar, reason: String, remedy: &str| Some((bar, reason, remedy.to_owned()));
     if facts.engine == Engine::Other {
         return bar(Bar::Version, format!("{name} is neither Redis nor Valkey: it sends no snapshot to a replica of another kind"), "");
@@ -141,8 +150,23 @@ fn unfit(name: &str, facts: &Facts, rules: &Rules, has_replicas: bool, primaries
     if facts.loading {
         return bar(Bar::NotReady, format!("{name} is loading its data"), "");
     }
+    if shard.primaries > 1 {
+        // Whose replica is whose is not told apart: half of the data would pass for all of it.
+        return bar(
+            Bar::Role,
+            format!("{name} is one of the hosts of {} primaries, so the nodes do not belong together", shard.primaries),
+            "list the nodes of one primary only",
+        );
+    }
     match facts.role {
         Role::Replica => {
+            if shard.replication_id.as_ref().is_some_and(|id| !facts.replication_id.is_empty() && facts.replication_id != *id) {
+                return bar(
+                    Bar::NotReady,
+                    format!("{name} has another history than the primary: it follows another server, or has not caught up with a failover"),
+                    "",
+                );
+            }
             if facts.syncing {
                 return bar(Bar::NotReady, format!("{name} is receiving a full synchronisation from its primary"), "");
             }
@@ -154,14 +178,7 @@ fn unfit(name: &str, facts: &Facts, rules: &Rules, has_replicas: bool, primaries
             }
         }
         Role::Primary | Role::Unknown => {
-            if primaries > 1 {
-                return bar(
-                    Bar::Role,
-                    format!("{name} is one of {primaries} primaries, so the nodes do not belong together"),
-                    "list the nodes of one primary only",
-                );
-            }
-            if has_replicas && !rules.allow_primary {
+            if shard.has_replicas && !rules.allow_primary {
                 return bar(
                     Bar::Role,
                     format!("{name} is the primary of a shard with replicas, and is not used unasked"),
@@ -187,7 +204,7 @@ fn unfit(name: &str, facts: &Facts, rules: &Rules, has_replicas: bool, primaries
 ///
 /// # Errors
 ///
-/// [`Error::Permission`] with the right that is missing, [`Error::Unsupported`] for a watched primary, else what the
+/// [`Error::Permission`] with the right that is missing, [`Error::Role`] for a watched primary, else what the
 /// connection says.
 pub async fn inspect(target: &Target, facts: &Facts) -> Result<(), Error> {
     let mut connection = Connection::open(target).await?;
@@ -196,7 +213,7 @@ pub async fn inspect(target: &Target, facts: &Facts) -> Result<(), Error> {
         if let [_, Reply::Integer(count)] = reply.elements()
             && *count > 0
         {
-            return Err(Error::Unsupported {
+            return Err(Error::Role {
                 host: target.name.clone(),
                 what: "it is a primary that Sentinel watches, and Sentinel would list the backup as a replica for good; list a replica under nodes".to_owned(),
             });
@@ -248,7 +265,7 @@ mod tests {
 
     fn chosen(hosts: Vec<Seen>, rules: &Rules) -> Result<String, Vec<Bar>> {
         let choice = choose(&Topology { hosts, skipped: Vec::new() }, rules);
-        choice.source.map(|(target, _)| target.name).ok_or_else(|| choice.barred.iter().map(|barred| barred.bar).collect())
+        choice.fit.first().map(|(target, _)| target.name.clone()).ok_or_else(|| choice.barred.iter().map(|barred| barred.bar).collect())
     }
 
     #[test]
@@ -260,6 +277,17 @@ mod tests {
         assert_eq!(chosen(vec![seen("a:1", Ok(facts(Role::Primary))), down("b:1")], &rules), Err(vec![Bar::Role, Bar::Silent]));
         assert_eq!(chosen(vec![seen("a:1", Ok(facts(Role::Primary))), down("b:1")], &allowed), Ok("a:1".into()));
         assert_eq!(chosen(vec![seen("a:1", Ok(facts(Role::Primary))), seen("b:1", Ok(facts(Role::Primary)))], &allowed), Err(vec![Bar::Role, Bar::Role]));
+    }
+
+    #[test]
+    fn a_replica_of_another_history_is_no_source() {
+        let with_id = |role, id: &str| Facts { replication_id: id.to_owned(), ..facts(role) };
+        let hosts = |id: &str| vec![seen("a:1", Ok(with_id(Role::Primary, "ours"))), seen("b:1", Ok(with_id(Role::Replica, id)))];
+        assert_eq!(chosen(hosts("ours"), &Rules::default()), Ok("b:1".into()));
+        assert_eq!(chosen(hosts("theirs"), &Rules::default()), Err(vec![Bar::Role, Bar::NotReady]));
+        let mut split = hosts("ours");
+        split.push(seen("c:1", Ok(with_id(Role::Primary, "theirs"))));
+        assert_eq!(chosen(split, &Rules::default()), Err(vec![Bar::Role; 3]));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::connection::Connection;
 use super::facts::Facts;
 use super::{Address, Credentials, Error, Target};
 use crate::cluster::Role;
+use futures_util::future::join_all;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,9 +17,6 @@ use tokio::time::timeout;
 
 /// Most hosts of one cluster.
 pub const HOSTS: usize = 100;
-
-/// How often newly found hosts are followed: a replica tells its primary, the primary its replicas, they theirs.
-const ROUNDS: usize = 4;
 
 /// What was found of one host.
 #[derive(Clone, Debug)]
@@ -52,42 +50,40 @@ pub struct Topology {
 impl Topology {
     /// Asks `nodes` and the hosts that they tell of, each within `limit`.
     ///
-    /// Never fails: a host that does not answer is part of the answer. One server under two names is listed once, under
-    /// the name given first.
+    /// A host is asked as soon as it is told of, so that one that is silent holds up nobody else. Never fails: a host that
+    /// does not answer is part of the answer. One server under two names is listed once, under the name given first.
     pub async fn discover(nodes: &[Address], credentials: &Credentials, allowed: &[IpNet], limit: Duration) -> Self {
-        let networks = if allowed.is_empty() { networks_of(nodes, limit).await } else { allowed.to_vec() };
-        let mut known: BTreeSet<Address> = nodes.iter().cloned().collect();
-        let mut run_ids = BTreeSet::new();
-        let mut topology = Self::default();
-        let mut next: Vec<Address> = nodes.to_vec();
-        for _ in 0..ROUNDS {
-            let mut asked = ask_all(std::mem::take(&mut next), credentials, limit).await;
-            // The given order decides which name of a server stays.
-            asked.sort_by_key(|seen| nodes.iter().position(|node| *node == seen.target.address).unwrap_or(usize::MAX));
-            for seen in asked {
-                let Ok(facts) = &seen.facts else {
-                    topology.hosts.push(seen);
-                    continue;
-                };
-                if !facts.run_id.is_empty() && !run_ids.insert(facts.run_id.clone()) {
-                    continue;
-                }
-                for address in facts.primary.iter().chain(&facts.replicas) {
-                    if known.len() >= HOSTS || !known.insert(address.clone()) {
-                        continue;
-                    }
-                    match may_ask(address, &networks, credentials) {
-                        Ok(()) => next.push(address.clone()),
-                        Err(reason) => topology.skipped.push(Skipped { address: address.clone(), reason }),
-                    }
-                }
-                topology.hosts.push(seen);
-            }
-            if next.is_empty() {
-                break;
+        let mut known = BTreeSet::new();
+        let mut asking = JoinSet::new();
+        for node in nodes {
+            if known.insert(node.clone()) {
+                asking.spawn(see(node.clone(), credentials.clone(), limit));
             }
         }
-        topology.hosts.sort_by(|a, b| a.target.name.cmp(&b.target.name));
+        // Names are looked up while the nodes are asked.
+        let networks = if allowed.is_empty() { networks_of(nodes, limit).await } else { allowed.to_vec() };
+        let mut topology = Self::default();
+        let mut asked = Vec::new();
+        while let Some(answer) = asking.join_next().await {
+            let Ok(seen) = answer else { continue };
+            for address in seen.facts.iter().flat_map(|facts| facts.primary.iter().chain(&facts.replicas)) {
+                if known.len() >= HOSTS || !known.insert(address.clone()) {
+                    continue;
+                }
+                match may_ask(address, &networks, credentials) {
+                    Ok(()) => drop(asking.spawn(see(address.clone(), credentials.clone(), limit))),
+                    Err(reason) => topology.skipped.push(Skipped { address: address.clone(), reason }),
+                }
+            }
+            asked.push(seen);
+        }
+        // The given order decides which name of a server stays.
+        let place = |seen: &Seen| nodes.iter().position(|node| *node == seen.target.address).unwrap_or(usize::MAX);
+        asked.sort_by_key(|seen| (place(seen), seen.target.name.clone()));
+        let mut run_ids = BTreeSet::new();
+        asked.retain(|seen| seen.facts.as_ref().map_or(true, |facts| facts.run_id.is_empty() || run_ids.insert(facts.run_id.clone())));
+        asked.sort_by(|a, b| a.target.name.cmp(&b.target.name));
+        topology.hosts = asked;
         topology
     }
 
@@ -127,35 +123,21 @@ pub async fn ask(target: &Target, limit: Duration) -> Result<Facts, Error> {
     }
 }
 
-async fn ask_all(addresses: Vec<Address>, credentials: &Credentials, limit: Duration) -> Vec<Seen> {
-    let mut asking = JoinSet::new();
-    for address in addresses {
-        let target = Target { name: address.to_string(), address, credentials: credentials.clone() };
-        asking.spawn(async move {
-            let started = tokio::time::Instant::now();
-            let facts = ask(&target, limit).await;
-            Seen { target, facts, elapsed: started.elapsed() }
-        });
-    }
-    let mut seen = Vec::new();
-    while let Some(answer) = asking.join_next().await {
-        if let Ok(answer) = answer {
-            seen.push(answer);
-        }
-    }
-    seen
+async fn see(address: Address, credentials: Credentials, limit: Duration) -> Seen {
+    let target = Target { name: address.to_string(), address, credentials };
+    let started = tokio::time::Instant::now();
+    let facts = ask(&target, limit).await;
+    Seen { target, facts, elapsed: started.elapsed() }
 }
 
 /// The default of the allowed networks: each given node's own /24 or /64, and all of loopback for a loopback node.
 async fn networks_of(nodes: &[Address], limit: Duration) -> Vec<IpNet> {
-    let mut networks = Vec::new();
-    for node in nodes {
-        let Address::Tcp { host, port } = node else { continue };
-        if let Ok(Ok(addresses)) = timeout(limit, tokio::net::lookup_host((host.as_str(), *port))).await {
-            networks.extend(addresses.filter_map(|address| around(address.ip())));
-        }
-    }
-    networks
+    let looks = nodes.iter().filter_map(|node| match node {
+        Address::Tcp { host, port } => Some(timeout(limit, tokio::net::lookup_host((host.as_str(), *port)))),
+        Address::Unix(_) => None,
+    });
+    let found = join_all(looks).await;
+    found.into_iter().flatten().flatten().flatten().filter_map(|address| around(address.ip())).collect()
 }
 
 fn around(ip: IpAddr) -> Option<IpNet> {

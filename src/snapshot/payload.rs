@@ -45,11 +45,15 @@ pub(super) enum Progress {
     Done,
 }
 
+fn finder(mark: &[u8; MARK_BYTES]) -> Box<memmem::Finder<'static>> {
+    Box::new(memmem::Finder::new(mark).into_owned())
+}
+
 impl Payload {
     pub(super) fn new(framing: &Framing) -> Self {
         let framing = match framing {
             Framing::Length(total) => State::Length { total: *total, left: *total },
-            Framing::Mark(mark) => State::Mark { mark: *mark, finder: Box::new(memmem::Finder::new(mark).into_owned()), carry: Vec::new() },
+            Framing::Mark(mark) => State::Mark { mark: *mark, finder: finder(mark), carry: Vec::new() },
         };
         Self { walker: rdb::Walker::new(), framing }
     }
@@ -104,7 +108,7 @@ impl Payload {
                 for _ in 0..newlines {
                     self.walk(b"\n", sink)?;
                 }
-                self.framing = State::Mark { mark, finder: Box::new(memmem::Finder::new(&mark).into_owned()), carry: Vec::new() };
+                self.framing = State::Mark { mark, finder: finder(&mark), carry: Vec::new() };
                 self.search(piece, sink)
             }
         }
@@ -127,12 +131,10 @@ impl Payload {
                 self.framing = State::Done;
                 return Ok(Progress::Done);
             }
-            if self.walker.opaque().is_some() {
-                self.framing = State::Candidate { mark, newlines: 0 };
-                return match &window[at + MARK_BYTES..] {
-                    [] => Ok(Progress::Perhaps),
-                    rest => self.push(rest, sink),
-                };
+            let after = &window[at + MARK_BYTES..];
+            if self.walker.opaque().is_some() && after.iter().all(|byte| *byte == b'\n') {
+                self.framing = State::Candidate { mark, newlines: after.len() as u64 };
+                return Ok(Progress::Perhaps);
             }
             // Data that looks like the mark. The next one may begin inside it.
             from = at + 1;
@@ -242,6 +244,17 @@ mod tests {
         assert!(matches!(run(&Framing::Length(longer.len() as u64), &longer, 5), Err(Error::Corrupt(rdb::Error::TrailingBytes { .. }))));
         assert!(matches!(run(&Framing::Length(dump.len() as u64 - 1), &dump, 5), Err(Error::Corrupt(_))));
         assert!(matches!(run(&Framing::Length(0), &dump, 5), Err(Error::Corrupt(_))));
+    }
+
+    #[test]
+    fn many_marks_in_an_opaque_dump_are_data() {
+        let dump = dump("0099", &MARK.repeat(6000));
+        let mut wire = dump.clone();
+        wire.extend_from_slice(&MARK);
+        for piece in [41, 256 * 1024, wire.len()] {
+            let (out, _) = run(&Framing::Mark(MARK), &wire, piece).unwrap();
+            assert!(out == dump, "pieces of {piece}");
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ use self::live::Live;
 use self::open::{Absent, Disk};
 use self::rows::Rows;
 use self::writer::{CLOSED, COMMANDS, Command, Progress as Written, Writer};
-use super::{BackupFilter, Claim, Clock, Completion, Create, Created, Doomed, Error, OperationFilter, Store, Zones};
+use super::{BackupFilter, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, OperationFilter, Store, Zones};
 use crate::backup::{Backup, BackupId};
 use crate::cluster::Timestamp;
 use crate::failure::Failure;
@@ -216,6 +216,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Store for SledStore {
     async fn create(&self, create: Create, grace: Duration) -> Result<Created, Error> {
         self.change(move |judge| judge.create(create, grace)).await
+    }
+
+    async fn known(&self, idempotency: &Idempotency) -> Result<Option<Operation>, Error> {
+        let idempotency = idempotency.clone();
+        self.read(move |rows| accept::known(rows, &idempotency)).await
     }
 
     async fn get(&self, id: OperationId) -> Result<Operation, Error> {

@@ -81,6 +81,7 @@ fn operation(time: &Time, folder: &str, cluster: &str, backup_id: BackupId, spec
         policy: Policy { deadline_at: now + TimeDelta::hours(1), refork_delay_millis: 600_000 },
         epoch: Epoch(0),
         state: State::Queued { not_before: now },
+        reached: None,
         tally: Tally::default(),
         last_failure: None,
         progress: Progress::default(),

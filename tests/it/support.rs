@@ -11,6 +11,7 @@
 // Every test uses a part.
 #![allow(dead_code)]
 
+pub mod answers;
 pub mod compare;
 pub mod data;
 pub mod load;

@@ -26,6 +26,7 @@ fn queued() -> Operation {
         policy: Policy { deadline_at: at(3600), refork_delay_millis: 600_000 },
         epoch: Epoch(0),
         state: State::Queued { not_before: at(0) },
+        reached: None,
         tally: Tally::default(),
         last_failure: None,
         progress: Progress::default(),
@@ -231,6 +232,19 @@ fn the_deadline_bounds_the_start_not_the_stream() {
 }
 
 #[test]
+fn a_source_that_was_not_asked_to_fork_waits_for_no_fork() {
+    let mut operation = running(Step::Snapshot);
+    retry(&mut operation, Fault::Source, 6);
+    assert_eq!((operation.tally.forks, operation.tally.source_faults), (0, 1));
+    assert_eq!(operation.state, State::Queued { not_before: at(7) });
+    claim(&mut operation, 7).unwrap();
+    step(&mut operation, Step::Snapshot).unwrap();
+    retry(&mut operation, Fault::Forked, 8);
+    assert_eq!((operation.tally.forks, operation.tally.source_faults), (1, 2));
+    assert_eq!(operation.state, State::Queued { not_before: at(608) });
+}
+
+#[test]
 fn handed_back_is_no_crash_but_a_fork() {
     let mut operation = running(Step::Snapshot);
     operation.apply(Event::HandBack { epoch: operation.epoch }, at(5)).unwrap();
@@ -242,4 +256,23 @@ fn handed_back_is_no_crash_but_a_fork() {
     operation.apply(Event::Cancel, at(1)).unwrap();
     operation.apply(Event::HandBack { epoch: operation.epoch }, at(5)).unwrap();
     assert_eq!(operation.state, State::Cancelled);
+}
+
+#[test]
+fn a_deletion_cannot_be_taken_back() {
+    let mut operation = queued();
+    operation.spec = Spec::DeleteBackup;
+    let before = operation.clone();
+    operation.apply(Event::Cancel, at(1)).unwrap();
+    assert_eq!(operation, before);
+    claim(&mut operation, 1).unwrap();
+    retry(&mut operation, Fault::Storage, 4000);
+    assert!(matches!(&operation.state, State::Failed(f) if f.message.contains("deleted all the same")));
+}
+
+#[test]
+fn the_step_reached_is_remembered() {
+    let mut operation = running(Step::Seal);
+    retry(&mut operation, Fault::Storage, 2);
+    assert_eq!((operation.step(), operation.reached), (None, Some(Step::Seal)));
 }

@@ -3,7 +3,7 @@
 use super::judge::{Judge, later};
 use super::keys;
 use super::live::Entry;
-use super::rows::{KeyUse, damaged};
+use super::rows::{KeyUse, Rows, damaged};
 use crate::backup::{Backup, BackupId, State};
 use crate::operation::{self, BackupChanges, Epoch, Operation, OperationId, Spec};
 use crate::store::{Create, Created, Error, Idempotency};
@@ -14,7 +14,7 @@ impl Judge {
     pub(super) fn create(&mut self, create: Create, grace: Duration) -> Result<Created, Error> {
         let Create { operation, draft, idempotency } = create;
         if let Some(idempotency) = &idempotency
-            && let Some(existing) = self.known(idempotency)?
+            && let Some(existing) = known(&self.rows, idempotency)?
         {
             return Ok(Created::Existing(existing));
         }
@@ -44,16 +44,6 @@ impl Judge {
         self.rows.write(keys::operation(operation.id), &operation)?;
         self.set_live(operation.id, Entry::of(&operation));
         Ok(Created::New(operation))
-    }
-
-    /// The operation that a caller's key was used for.
-    fn known(&self, idempotency: &Idempotency) -> Result<Option<Operation>, Error> {
-        let Some(used) = self.rows.read::<KeyUse>(&keys::idempotency(&hash(idempotency)))? else { return Ok(None) };
-        if used.digest != idempotency.digest {
-            return Err(Error::KeyReused);
-        }
-        let operation = self.rows.operation(used.operation_id)?;
-        operation.map(Some).ok_or_else(|| damaged(keys::Kind::Idempotency, format_args!("there is no operation {}", used.operation_id)))
     }
 
     fn accept_creation(&mut self, operation: &Operation, draft: Backup) -> Result<(), Error> {
@@ -150,6 +140,16 @@ fn check(operation: &Operation, draft: Option<&Backup>) -> Result<(), Error> {
 }
 
 /// SHA-256 over caller and key, each behind its length.
+/// The operation that a caller's key was used for.
+pub(super) fn known(rows: &Rows, idempotency: &Idempotency) -> Result<Option<Operation>, Error> {
+    let Some(used) = rows.read::<KeyUse>(&keys::idempotency(&hash(idempotency)))? else { return Ok(None) };
+    if used.digest != idempotency.digest {
+        return Err(Error::KeyReused);
+    }
+    let operation = rows.operation(used.operation_id)?;
+    operation.map(Some).ok_or_else(|| damaged(keys::Kind::Idempotency, format_args!("there is no operation {}", used.operation_id)))
+}
+
 fn hash(idempotency: &Idempotency) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     for text in [&idempotency.caller, &idempotency.key] {

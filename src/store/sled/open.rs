@@ -23,10 +23,14 @@ const CACHE_BYTES: u64 = 16 << 20;
 /// 16, and takes in at most 3 of a neighbour), so with values of at most 64 KiB it stays below 2 MiB.
 const SEGMENT_BYTES: usize = 8 << 20;
 
-/// How long the files of a store that was closed a moment ago may still be held by threads of this process.
+/// How long the files of a store that was closed a moment ago may still be held by threads and forked children of this process.
 const RELEASE_WAIT: Duration = Duration::from_secs(5);
 
-/// Time between two tries within that wait.
+/// How long another may hold the folder's lock before it counts as held: a program that is being started by a process that was
+/// killed with the store open keeps a copy of the lock's descriptor until it runs.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+
+/// Time between two tries within these waits.
 const RELEASE_STEP: Duration = Duration::from_millis(5);
 
 /// What to do when there is no store in the folder.
@@ -44,7 +48,7 @@ pub(super) struct Disk {
     pub db: Db,
     /// Our own descriptor of its log, for syncing.
     pub log: File,
-    _lock: File,
+    pub(super) _lock: Lock,
 }
 
 impl Disk {
@@ -55,7 +59,7 @@ impl Disk {
             Absent::Refuse if path.join("db").is_file() => Vec::new(),
             Absent::Refuse => return Err(Error::Unavailable(format!("there is no store in the folder {}", path.display()))),
         };
-        let lock = lock(path)?;
+        let lock = Lock::take(path)?;
         check_file_system(path)?;
         remove_stale(path).map_err(|error| fault("removing stale files", path, &error))?;
         let db = open_tree(path)?;
@@ -87,13 +91,32 @@ fn create_folders(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(parents)
 }
 
-fn lock(path: &Path) -> Result<File, Error> {
-    let name = path.join(LOCK_FILE);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(|error| fault("opening the lock file", &name, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Unavailable(format!("another process holds the store folder {}", path.display()))),
-        Err(TryLockError::Error(error)) => Err(fault("locking", &name, &error)),
+/// Our hold on the folder.
+///
+/// It is let go by word. A child process that was forked and has not yet become its program has a copy of every descriptor,
+/// and would keep a lock that is merely closed.
+pub(super) struct Lock(pub(super) File);
+
+impl Lock {
+    fn take(path: &Path) -> Result<Self, Error> {
+        let name = path.join(LOCK_FILE);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(|error| fault("opening the lock file", &name, &error))?;
+        let start = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self(file)),
+                Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT => std::thread::park_timeout(RELEASE_STEP),
+                Err(TryLockError::WouldBlock) => return Err(Error::Unavailable(format!("another process holds the store folder {}", path.display()))),
+                Err(TryLockError::Error(error)) => return Err(fault("locking", &name, &error)),
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Best effort: the lock goes with the last copy of its descriptor all the same.
+        let _ = self.0.unlock();
     }
 }
 
@@ -138,7 +161,7 @@ fn check_file_system(path: &Path) -> Result<(), Error> {
             Ok(())
         }
         Ground::Network(name) => Err(Error::Unavailable(format!(
-            "the store folder {} lies on a network file system ({name}), which cannot be relied on to keep what it acknowledged; use a local disk, or PostgreSQL",
+            "the store folder {} lies on a network file system ({name}), which cannot be relied on to keep what it acknowledged; use a local disk",
             path.display()
         ))),
     }
@@ -189,7 +212,7 @@ fn open_tree(path: &Path) -> Result<Db, Error> {
             .map_err(|_| Error::Damaged("the files of the embedded store do not hold together: opening them panicked".to_owned()))?;
         match opened {
             Ok(db) => return Ok(db),
-            // We hold the folder's lock, so it can only be threads of our own that have not let go of the log yet.
+            // We hold the folder's lock, so it can only be threads or forked children of our own that have not let go of the log yet.
             Err(::sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") && start.elapsed() < RELEASE_WAIT => {
                 std::thread::park_timeout(RELEASE_STEP);
             }

@@ -37,6 +37,7 @@ fn create(cluster: &str) -> Create {
         policy: Policy { deadline_at: now + TimeDelta::hours(1), refork_delay_millis: 0 },
         epoch: Epoch(0),
         state: State::Queued { not_before: now },
+        reached: None,
         tally: Tally::default(),
         last_failure: None,
         progress: Progress::default(),
@@ -349,4 +350,16 @@ async fn the_folder_is_made() {
     let store = open(&path);
     let completion = Completion { outcome: Outcome::Succeeded(Response::Empty), backup: None };
     assert!(matches!(store.complete(operation.id, Epoch(1), completion).await, Err(Error::Fenced(_))));
+}
+
+/// Goal: a store that was closed can be opened while a child of this process is being started, which happens all the time
+/// where servers are started. Method: keep a copy of the lock's descriptor, as a forked child does, and open again.
+#[test]
+fn a_copy_of_the_lock_in_a_forked_child_holds_nothing() {
+    let folder = folder();
+    let store = open(folder.path());
+    let copy = store.disk.read().unwrap().as_ref().unwrap()._lock.0.try_clone().unwrap();
+    store.close();
+    drop(open(folder.path()));
+    drop(copy);
 }

@@ -8,7 +8,7 @@ use redkeep::cluster::{FolderId, Timestamp};
 use redkeep::failure::Failure;
 use redkeep::operation::{self, Epoch, Event, Fault, Operation, OperationId, Progress, Publication, Refused, Spec, Step};
 use redkeep::store::{
-    BackupFilter, Claim, Clock, Completion, Create, Created, Doomed, Error, LOOK_AGAIN, MANIFEST_BYTES, OperationFilter, PAGE_ROWS, Store, Zones,
+    BackupFilter, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, LOOK_AGAIN, MANIFEST_BYTES, OperationFilter, PAGE_ROWS, Store, Zones,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -97,12 +97,20 @@ impl Rows {
         own.or_else(reserved)
     }
 
+    fn known(&self, key: &Idempotency) -> Result<Option<Operation>, Error> {
+        match self.keys.get(&(key.caller.clone(), key.key.clone())) {
+            None => Ok(None),
+            Some((digest, id)) if *digest == key.digest => Ok(Some(self.operations[id].clone())),
+            Some(_) => Err(Error::KeyReused),
+        }
+    }
+
     fn create(&mut self, create: Create, grace: Duration, queue_limit: usize, now: Timestamp) -> Result<Created, Error> {
         let Create { operation, draft, idempotency } = create;
         if let Some(key) = &idempotency
-            && let Some((digest, id)) = self.keys.get(&(key.caller.clone(), key.key.clone()))
+            && let Some(operation) = self.known(key)?
         {
-            return if *digest == key.digest { Ok(Created::Existing(self.operations[id].clone())) } else { Err(Error::KeyReused) };
+            return Ok(Created::Existing(operation));
         }
         if draft.is_some() != (operation.spec == Spec::CreateBackup) || self.operations.contains_key(&operation.id) {
             return Err(Error::Invalid(String::new()));
@@ -224,6 +232,10 @@ impl Rows {
 impl Store for Model {
     async fn create(&self, create: Create, grace: Duration) -> Result<Created, Error> {
         self.transaction(|rows, now| rows.create(create, grace, self.queue_limit, now))
+    }
+
+    async fn known(&self, idempotency: &Idempotency) -> Result<Option<Operation>, Error> {
+        self.rows().known(idempotency)
     }
 
     async fn get(&self, id: OperationId) -> Result<Operation, Error> {

@@ -3,7 +3,7 @@
 //! It answers the ordinary questions like an idle Redis 7.0 of which every field can be set, and plays a list of actions
 //! when it is asked for a synchronisation. It keeps count of what it saw.
 
-use super::rdb_bytes::Endless;
+use super::rdb_bytes::{Dump, Endless};
 use super::resp::Value;
 use bytes::{Buf, Bytes, BytesMut};
 use std::io;
@@ -96,6 +96,8 @@ pub enum Answer {
     Value(Value),
     /// Bytes as they stand.
     Raw(Bytes),
+    /// These bytes, then the connection closes.
+    Last(Bytes),
     /// None: the peer waits in vain.
     Silence,
     /// The connection closes.
@@ -183,6 +185,24 @@ impl ScriptedRedis {
         Self { port, shared, accepting }
     }
 
+    /// Starts a server that gives everyone a small snapshot.
+    pub async fn willing() -> Self {
+        Self::start(vec![full_sync_length(Dump::sample().bytes)]).await
+    }
+
+    /// Starts a server whose snapshots begin and never come.
+    pub async fn stalling() -> Self {
+        Self::start(vec![vec![Act::FullResync, Act::Stall]]).await
+    }
+
+    /// Starts a server whose first snapshot comes after a permit, and all others at once.
+    pub async fn gated() -> (Self, Arc<Notify>) {
+        let gate = Arc::new(Notify::new());
+        let mut script = full_sync_length(Dump::sample().bytes);
+        script.insert(1, Act::Wait(Arc::clone(&gate)));
+        (Self::start(vec![script, full_sync_length(Dump::sample().bytes)]).await, gate)
+    }
+
     /// Host and port.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -266,6 +286,12 @@ impl ScriptedRedis {
     /// As [`ScriptedRedis::answer`], but only so many times.
     pub fn answer_times(&self, times: usize, command: &str, answer: impl Into<Answer>) -> &Self {
         self.tell(command, answer.into(), Some(times))
+    }
+
+    /// Forgets what was set for these words.
+    pub fn forget(&self, command: &str) -> &Self {
+        self.shared.state().told.retain(|told| !told.command.eq_ignore_ascii_case(command));
+        self
     }
 
     fn tell(&self, command: &str, answer: Answer, times: Option<usize>) -> &Self {
@@ -409,6 +435,10 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             Answer::Line(line) => wire.extend_from_slice(format!("{line}\r\n").as_bytes()),
             Answer::Value(value) => value.encode(&mut wire),
             Answer::Raw(bytes) => wire.extend_from_slice(&bytes),
+            Answer::Last(bytes) => {
+                stream.write_all(&bytes).await?;
+                return stream.shutdown().await;
+            }
             Answer::Silence => {}
             Answer::Close => return Ok(()),
         }

@@ -51,8 +51,18 @@ impl Setup {
     }
 
     /// Adds a cluster; `extra` are further lines of it.
-    pub fn cluster(mut self, id: &str, nodes: &[&str], extra: &str) -> Self {
-        writeln!(self.clusters, "[[clusters]]\nid = \"{id}\"\nnodes = {nodes:?}\n{extra}").expect("a text grows");
+    pub fn cluster(self, id: &str, nodes: &[&str], extra: &str) -> Self {
+        self.cluster_of(id, &format!("{nodes:?}"), extra)
+    }
+
+    /// Adds a cluster whose server counts as a machine of its own, so that others do not wait for it.
+    pub fn cluster_apart(self, id: &str, node: &str, extra: &str) -> Self {
+        self.cluster_of(id, &format!("[{{ address = \"{node}\", failure_domain = \"{id}\" }}]"), extra)
+    }
+
+    /// Adds a cluster with its nodes in TOML.
+    pub fn cluster_of(mut self, id: &str, nodes: &str, extra: &str) -> Self {
+        writeln!(self.clusters, "[[clusters]]\nid = \"{id}\"\nnodes = {nodes}\n{extra}").expect("a text grows");
         self
     }
 
@@ -237,6 +247,7 @@ pub struct Process {
     pub setup: Setup,
     pub clients: Clients,
     pub endpoint: String,
+    pub admin: String,
     child: Child,
     log: Arc<Mutex<String>>,
 }
@@ -267,6 +278,7 @@ impl Process {
             setup,
             clients: Clients::over(tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy()),
             endpoint: String::new(),
+            admin: String::new(),
             child,
             log,
         };
@@ -276,11 +288,12 @@ impl Process {
             }
             let log = process.log();
             let line = log.lines().find(|line| line.contains(" listening "))?;
-            let address = line.split("listen=").nth(1)?.split_whitespace().next()?;
-            Some(Ok(address.to_owned()))
+            let address = |key: &str| Some(line.split(key).nth(1)?.split_whitespace().next()?.to_owned());
+            Some(Ok((address(" listen=")?, address(" admin_listen=")?)))
         })
         .await?;
-        process.endpoint = format!("http://{address}");
+        process.endpoint = format!("http://{}", address.0);
+        process.admin = address.1;
         process.clients = Clients::connect(&process.endpoint).await;
         Ok(process)
     }
@@ -308,9 +321,14 @@ impl Process {
         std::mem::take(&mut self.setup)
     }
 
+    /// Tells it to stop (SIGTERM).
+    pub fn tell_to_stop(&self) {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
+    }
+
     /// Tells it to stop (SIGTERM), waits until it has ended well, and gives the folder back.
     pub async fn terminate(mut self, bound: Duration) -> Setup {
-        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
+        self.tell_to_stop();
         let status = until("the service ends", bound, async || self.child.try_wait().ok().flatten()).await;
         assert!(status.success(), "{status}: {}", self.log());
         std::mem::take(&mut self.setup)
