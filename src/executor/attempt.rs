@@ -157,6 +157,12 @@ impl Context {
         Ok(operation)
     }
 
+    /// Records how far the work is, now.
+    pub(super) async fn record_progress(&self) -> Result<(), End> {
+        self.inner.store.progress(self.id(), self.epoch(), self.running.progress()).await?;
+        Ok(())
+    }
+
     /// Tells what the work waits for; empty while it moves.
     pub(super) fn wait_for(&self, what: &str) {
         what.clone_into(&mut lock(&self.running.progress).waiting_for);

@@ -77,6 +77,8 @@ async fn attempt(context: &Context) -> Result<End, End> {
     let manifest = manifest(context, vec![shard]).await?;
     let bytes = encode(manifest)?;
     let publication = Publication { epoch: context.epoch(), since: Utc::now(), manifest_sha256: hex_sha256(&bytes) };
+    // The record keeps how far it came, also when all of it took less than a heartbeat.
+    context.record_progress().await?;
     crash_point("publish.before");
     context.step(Step::Publish, Some((publication, bytes))).await?;
     crash_point("publish.decided");

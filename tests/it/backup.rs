@@ -9,6 +9,10 @@ async fn the_thin_path() {
     data::fill_every_type(&primary, 2).await;
     let service = Setup::new().cluster("main", &[&primary.address()], "").start().await;
     let backup = service.clients.take("main", "first").await;
+    let told = service.clients.progress(&backup.operation_id).await;
+    let shard = told.shards.first().expect("the shard is told after the end too");
+    assert_eq!((shard.bytes, shard.stored_bytes), (backup.size_bytes, backup.stored_bytes));
+    assert_eq!(told.step(), redkeep::pb::own::progress::Step::Publish);
     let artifact = service.setup.artifact_root().join(&backup.path).join("shard1-0.rdb.zst");
     let plain = service.setup.folder().join("plain.rdb");
     load::decompress(&artifact, &plain);
