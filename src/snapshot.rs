@@ -18,8 +18,8 @@ use crate::redis::facts::Facts;
 use crate::redis::replication::{self, OutputBuffer, Transfer};
 use crate::redis::{self, Target};
 use chrono::Utc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -31,10 +31,29 @@ const PIECE_BYTES: usize = 256 * 1024;
 const PIECES: usize = 8;
 /// Parts in memory: one is filled while the other is stored.
 const PARTS: usize = 2;
+/// Parts whose memory is kept between snapshots. Freed, it would stay with the allocator all the same, and the next snapshot
+/// would be given other memory beside it.
+const PARTS_KEPT: usize = PARTS;
 /// Time for short reads to become long ones: a source sends in small pieces, and each that is taken alone costs a wake-up.
 const GATHER: Duration = Duration::from_millis(1);
 /// Longest wait for an opaque payload's connection to close after its mark.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Memory of parts that waits for the next snapshot.
+static KEPT: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// Memory for a part: kept, or none yet.
+fn kept_part() -> Vec<u8> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+}
+
+/// Keeps the memory of a part for the next snapshot, up to [`PARTS_KEPT`] of them; what is more is freed.
+fn keep_part(part: Vec<u8>) {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.len() < PARTS_KEPT && part.capacity() > 0 {
+        kept.push(part);
+    }
+}
 
 /// What went wrong with a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +93,7 @@ pub struct Meter {
     stored_bytes: AtomicU64,
     keys: AtomicU64,
     bytes_expected: AtomicU64,
-    waiting: std::sync::Mutex<String>,
+    waiting: Mutex<String>,
 }
 
 impl Meter {
@@ -100,11 +119,11 @@ impl Meter {
 
     /// What the snapshot waits for; empty while it moves.
     pub fn waiting_for(&self) -> String {
-        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn wait_for(&self, what: &str) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if *waiting != what {
             what.clone_into(&mut waiting);
         }
@@ -154,7 +173,7 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
     let (parts, parts_in) = mpsc::channel::<encode::Output>(PARTS);
     let (spare_parts, spare_parts_in) = mpsc::channel::<Vec<u8>>(PARTS);
     for _ in 0..PARTS {
-        let _ = spare_parts.try_send(Vec::new());
+        let _ = spare_parts.try_send(kept_part());
     }
     let framing = transfer.framing.clone();
     let options = encode::Options { compression: storage.compression(), segment_bytes: storage.segment_bytes() };
@@ -307,8 +326,10 @@ async fn store(
                         &mut open.insert((file, OpenUpload(Some(upload)))).1
                     }
                 };
-                // The channel has room for all of them; closed, the memory is freed.
-                let _ = spare.try_send(upload.part(bytes).await?);
+                // The channel has room for all of them; closed, the encoder has what it needs.
+                if let Err(unwanted) = spare.try_send(upload.part(bytes).await?) {
+                    keep_part(unwanted.into_inner());
+                }
                 meter.stored_bytes.fetch_add(count, Ordering::Relaxed);
             }
             encode::Output::SegmentEnd { stored_bytes, sha256 } => {

@@ -1,7 +1,7 @@
 //! The stages that cost CPU, on one thread: framing and walk, compression, digest of what is stored, parts.
 
 use super::payload::{Payload, Progress};
-use super::{Ended, Error, Meter};
+use super::{Ended, Error, Meter, keep_part};
 use crate::artifacts::{Compression, PART_BYTES};
 use crate::rdb;
 use crate::redis::replication::Framing;
@@ -209,6 +209,15 @@ impl Parts {
 
     fn tell(&self, output: Output) -> Result<(), Error> {
         self.out.blocking_send(output).map_err(|_| STOPPED)
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        keep_part(std::mem::take(&mut self.part));
+        while let Ok(part) = self.spare.try_recv() {
+            keep_part(part);
+        }
     }
 }
 
