@@ -270,7 +270,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Most databases that a row keeps counts for; the manifest keeps more, and totals count all.
+    /// Most databases that a row keeps counts for; the manifest keeps more.
     pub const DATABASES: usize = 64;
 }
 

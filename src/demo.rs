@@ -10,12 +10,13 @@ use crate::pb::own;
 use crate::redis::connection::{Connection, Reply};
 use crate::redis::facts::Facts;
 use crate::redis::local::{self, LocalServer};
-use crate::server::Server;
+use crate::server::{self, Server};
 use clap::Parser;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Keys of the sample data, beside a few of every type.
@@ -36,10 +37,19 @@ pub async fn run(keep: bool) -> Result<(), Fault> {
     let program = local::program()
         .ok_or_else(|| format!("there is no redis-server or valkey-server on the path; install one, or name one with {}", local::PROGRAM_VARIABLE))?;
     let room = Room::new()?;
-    let outcome = tokio::select! {
-        outcome = show(&program, &room, keep) => outcome,
+    let shown = tokio::select! {
+        shown = show(&program, &room, keep) => shown,
         // Servers end with the values that hold them, the folder with the room.
         () = interrupted() => Err("interrupted".to_owned()),
+    };
+    let outcome = match shown {
+        Ok(shown) => {
+            if keep {
+                interrupted().await;
+            }
+            shown.end().await
+        }
+        Err(fault) => Err(fault),
     };
     let path = room.path.clone();
     drop(room);
@@ -101,7 +111,7 @@ fn told(fault: impl std::fmt::Display) -> Fault {
     fault.to_string()
 }
 
-async fn show(program: &Path, room: &Room, keep: bool) -> Result<(), Fault> {
+async fn show(program: &Path, room: &Room, keep: bool) -> Result<Shown, Fault> {
     println!("1. A primary and a replica, from {}", program.display());
     let primary = start(program, &room.folder("primary")?, &[]).await?;
     let keys = fill(&primary).await?;
@@ -140,13 +150,27 @@ async fn show(program: &Path, room: &Room, keep: bool) -> Result<(), Fault> {
     println!("   redkeep backup create demo --wait{}", if keep { format!(" --endpoint {endpoint}") } else { String::new() });
     if keep {
         println!("\nEverything stays up; the service is {endpoint}. Ctrl-C ends it.");
-        interrupted().await;
     }
-    stop.cancel();
-    serving.await.map_err(told)?.map_err(told)?;
-    replica.stop().await;
-    primary.stop().await;
-    Ok(())
+    Ok(Shown { stop, serving, servers: [replica, primary] })
+}
+
+/// What runs when all was shown.
+struct Shown {
+    stop: CancellationToken,
+    serving: JoinHandle<Result<(), server::Error>>,
+    servers: [LocalServer; 2],
+}
+
+impl Shown {
+    /// Stops the service gracefully, and the servers after it.
+    async fn end(self) -> Result<(), Fault> {
+        self.stop.cancel();
+        self.serving.await.map_err(told)?.map_err(told)?;
+        for server in self.servers {
+            server.stop().await;
+        }
+        Ok(())
+    }
 }
 
 fn configuration(room: &Room, primary: &LocalServer) -> Result<Config, Fault> {

@@ -183,8 +183,6 @@ impl Server {
         for service in crate::pb::pool().services().map(|service| service.full_name().to_owned()).chain([String::new()]) {
             self.health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
         }
-        // The empty name stands for the whole server, and is what most probes ask for.
-        self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         let _ = work.await;
         close.cancel();
         let _ = tokio::join!(api, admin);

@@ -3,6 +3,7 @@
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
 use super::{Inner, LEASE, RENEW, backup, lock, record};
+use crate::artifacts::Folder;
 use crate::failure::{Failure, Reason};
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step};
 use crate::snapshot::Meter;
@@ -161,6 +162,14 @@ impl Context {
     pub(super) async fn record_progress(&self) -> Result<(), End> {
         self.inner.store.progress(self.id(), self.epoch(), self.running.progress()).await?;
         Ok(())
+    }
+
+    /// Removes what an interrupted put left in a folder that is kept, and so is never collected. Best effort: it is litter, no
+    /// harm.
+    pub(super) async fn remove_remains(&self, folder: &Folder) {
+        if let Err(error) = self.inner.storage.remove_remains(folder).await {
+            tracing::warn!(operation.id = %self.id(), error = %error, "what an interrupted put left behind could not be removed");
+        }
     }
 
     /// Tells what the work waits for; empty while it moves.

@@ -28,7 +28,7 @@ const ROOM_BYTES: u64 = 16 * 1024 * 1024;
 /// A dump is hardly ever smaller than this part of the memory that it describes, so less room is too little.
 const ROOM_PART: u64 = 20;
 
-/// Most databases that a manifest describes one by one; totals count all.
+/// Most databases that a manifest describes; the counts of a dump with more cover these.
 const MANIFEST_DATABASES: usize = 1024;
 
 pub(super) async fn run(context: &Context) -> End {
@@ -209,10 +209,7 @@ async fn publish(context: &Context, folder: &Folder) -> Result<End, End> {
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| internal("the recorded manifest cannot be read"))?;
     context.inner.storage.create(&attempt, MANIFEST, bytes).await.map_err(|error| fault::publication(&context.operation, &error))?;
     crash_point("publish.stored");
-    // A put that was cut short leaves a staged file, and this folder is never collected. Best effort: it is litter, no harm.
-    if let Err(error) = context.inner.storage.remove_remains(&attempt).await {
-        tracing::warn!(operation.id = %context.id(), error = %error, "what an interrupted put left behind could not be removed");
-    }
+    context.remove_remains(&attempt).await;
 
     let draft = context.inner.store.backup(context.operation.backup_id).await?;
     let row = row(draft, &manifest);

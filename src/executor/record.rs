@@ -81,10 +81,7 @@ async fn write_facts(context: &Context, backup: &mut Backup) -> Result<(), End> 
         backup.facts_revision = facts.revision;
         match written {
             Ok(()) => {
-                // As at PUBLISH: best effort, against what an interrupted put left behind.
-                if let Err(error) = context.inner.storage.remove_remains(&folder.inner(FACTS)).await {
-                    tracing::warn!(operation.id = %context.id(), error = %error, "what an interrupted put left behind could not be removed");
-                }
+                context.remove_remains(&folder.inner(FACTS)).await;
                 return Ok(());
             }
             Err(artifacts::Error::Exists(_)) => {}
