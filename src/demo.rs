@@ -37,15 +37,18 @@ pub async fn run(keep: bool) -> Result<(), Fault> {
     let program = local::program()
         .ok_or_else(|| format!("there is no redis-server or valkey-server on the path; install one, or name one with {}", local::PROGRAM_VARIABLE))?;
     let room = Room::new()?;
+    // One listener for the whole time, so that no signal falls between two.
+    let interrupted = interrupted();
+    tokio::pin!(interrupted);
     let shown = tokio::select! {
         shown = show(&program, &room, keep) => shown,
         // Servers end with the values that hold them, the folder with the room.
-        () = interrupted() => Err("interrupted".to_owned()),
+        () = &mut interrupted => Err("interrupted".to_owned()),
     };
     let outcome = match shown {
         Ok(shown) => {
             if keep {
-                interrupted().await;
+                interrupted.await;
             }
             shown.end().await
         }

@@ -3,6 +3,7 @@
 
 use crate::support::scripted::{Act, ScriptedRedis};
 use crate::support::service::{OPERATION, Service, Setup};
+use crate::support::until;
 use prost_reflect::DescriptorPool;
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -286,4 +287,28 @@ async fn the_demonstration_proves_itself_and_leaves_nothing() {
         assert!(run.stdout().contains(words), "{words} in {}", run.stdout());
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_demonstration_that_is_kept_ends_well_at_ctrl_c() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = folder.path().join("said");
+    let room = folder.path().join("room");
+    std::fs::create_dir(&room).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_redkeep"))
+        .args(["demo", "--keep"])
+        .env("TMPDIR", &room)
+        .stdin(Stdio::null())
+        .stdout(std::fs::File::create(&said).unwrap())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    until("everything stays up", END, async || std::fs::read_to_string(&said).unwrap().contains("Ctrl-C ends it").then_some(())).await;
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    let status = tokio::time::timeout(END, child.wait()).await.expect("it ends").unwrap();
+    assert!(status.success(), "{status}");
+    assert!(std::fs::read_to_string(&said).unwrap().contains("Cleaned up"));
+    assert_eq!(std::fs::read_dir(&room).unwrap().count(), 0);
 }
