@@ -55,9 +55,10 @@ fn response(response: &Response, door: Door) -> Any {
     match response {
         Response::Cluster(view) => any(&cluster(view)),
         Response::Backup(row) => match door {
-            Door::Redkeep => any(&own_backup(row)),
+            Door::Redkeep | Door::MemStore => any(&own_backup(row)),
             Door::Managed => any(&managed_backup(row)),
         },
+        Response::Exported(result) => any(&own::ExportResult { bucket: result.bucket.clone(), keys: result.keys.clone(), bytes: signed(result.bytes) }),
         Response::Empty => empty(),
     }
 }
@@ -67,10 +68,12 @@ fn metadata(operation: &Operation) -> Any {
     let (cluster_id, backup_id) = (operation.cluster_id.to_string(), operation.backup_id.to_string());
     match (&operation.spec, operation.door) {
         (Spec::CreateBackup, Door::Managed) => any(&managed::BackupClusterMetadata { cluster_id, backup_id, progress }),
-        (Spec::CreateBackup, Door::Redkeep) => any(&own::CreateBackupMetadata { cluster_id, backup_id, progress }),
+        (Spec::CreateBackup, Door::Redkeep | Door::MemStore) => any(&own::CreateBackupMetadata { cluster_id, backup_id, progress }),
         (Spec::UpdateBackup(_), _) => any(&own::UpdateBackupMetadata { cluster_id, backup_id, progress }),
         (Spec::DeleteBackup, Door::Managed) => any(&managed::DeleteBackupMetadata { backup_id, progress }),
-        (Spec::DeleteBackup, Door::Redkeep) => any(&own::DeleteBackupMetadata { cluster_id, backup_id, progress }),
+        (Spec::DeleteBackup, Door::Redkeep | Door::MemStore) => any(&own::DeleteBackupMetadata { cluster_id, backup_id, progress }),
+        (Spec::CopyBackup { source }, _) => any(&own::CopyBackupMetadata { cluster_id, backup_id, source_backup_id: source.to_string(), progress }),
+        (Spec::ExportBackup(_), _) => any(&own::ExportBackupMetadata { cluster_id, backup_id, progress }),
     }
 }
 
@@ -240,7 +243,8 @@ pub(super) fn own_backup(backup: &Backup) -> own::Backup {
             .map(|hold| own::Hold { reason: hold.reason.clone(), created_by: hold.created_by.clone(), created_at: Some(timestamp(hold.created_at)) })
             .collect(),
         operation_id: backup.operation_id.clone(),
-        busy_operation_id: backup.busy.clone().unwrap_or_default(),
+        // Of several that read it one is told: whoever waits for that meets the next.
+        busy_operation_id: backup.busy.as_ref().or_else(|| backup.readers.first()).cloned().unwrap_or_default(),
         error,
         level: backup.level.map_or(own::backup::Level::Unspecified, level) as i32,
         consistency: match backup.consistency {
