@@ -15,13 +15,14 @@ pub async fn verify_store(file: Option<&Path>) -> Result<(), String> {
     let verified = tokio::task::spawn_blocking(move || sled::verify(&path)).await.map_err(|_| "the check was interrupted".to_owned())?;
     let report = verified.map_err(|fault| fault.to_string())?;
     println!(
-        "{}: {} rows, {} bytes; {} operations ({} not ended), {} backups, {} attempts ({} to be removed)",
+        "{}: {} rows, {} bytes; {} operations ({} not ended), {} backups, {} adopted clusters, {} attempts ({} to be removed)",
         config.store.display(),
         report.rows,
         report.bytes,
         report.operations,
         report.live,
         report.backups,
+        report.clusters,
         report.attempts,
         report.doomed
     );

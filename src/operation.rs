@@ -49,7 +49,7 @@ pub enum Step {
     Seal,
     /// Put the recorded manifest and complete. Nobody cancels from here on.
     Publish,
-    /// The only step of short work on a backup's record. It cannot be cancelled.
+    /// The only step of short work on a record. It cannot be cancelled.
     Work,
 }
 
@@ -118,14 +118,28 @@ pub enum Spec {
     UpdateBackup(BackupChanges),
     /// Delete a backup.
     DeleteBackup,
+    /// Make the operation's cluster known.
+    AdoptCluster,
+    /// Change how the operation's cluster is reached.
+    UpdateConnection,
+    /// Forget the operation's cluster.
+    ForgetCluster,
 }
 
 impl Spec {
     /// Whether the work holds its cluster, so that only one such operation runs at a time.
     pub fn is_exclusive(&self) -> bool {
         match self {
-            Self::CreateBackup => true,
+            Self::CreateBackup | Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => true,
             Self::UpdateBackup(_) | Self::DeleteBackup => false,
+        }
+    }
+
+    /// Whether the work changes the record of its cluster, and concerns no backup.
+    pub fn changes_cluster(&self) -> bool {
+        match self {
+            Self::CreateBackup | Self::UpdateBackup(_) | Self::DeleteBackup => false,
+            Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => true,
         }
     }
 
@@ -134,6 +148,7 @@ impl Spec {
         match self {
             Self::CreateBackup => true,
             Self::UpdateBackup(_) | Self::DeleteBackup => false,
+            Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => false,
         }
     }
 
@@ -142,6 +157,7 @@ impl Spec {
         match self {
             Self::CreateBackup => Step::Preflight,
             Self::UpdateBackup(_) | Self::DeleteBackup => Step::Work,
+            Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => Step::Work,
         }
     }
 }
@@ -287,8 +303,9 @@ pub struct Operation {
     pub folder_id: FolderId,
     /// The cluster concerned.
     pub cluster_id: ClusterId,
-    /// The backup concerned.
-    pub backup_id: BackupId,
+    /// The backup concerned; absent where the work is on the cluster itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_id: Option<BackupId>,
     /// Where the call came in.
     pub door: Door,
     /// What is to be done.

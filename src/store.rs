@@ -5,13 +5,13 @@
 //! gives only what is durable.
 //!
 //! Owns the relations between rows: an operation and its draft backup, the uniqueness of names, one exclusive operation per
-//! cluster, the idempotency keys, the attempts whose files are doomed. Knows nothing of Redis, storage or the wire.
+//! cluster, the records of adopted clusters, the idempotency keys, the attempts whose files are doomed. Knows nothing of Redis, storage or the wire.
 
 mod row;
 pub mod sled;
 
 use crate::backup::{Backup, BackupId, Name};
-use crate::cluster::{ClusterId, FolderId, Timestamp};
+use crate::cluster::{Adopted, ClusterId, FolderId, Timestamp};
 use crate::failure::Failure;
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, Step};
 use async_trait::async_trait;
@@ -88,6 +88,9 @@ pub struct Create {
     pub operation: Operation,
     /// The draft row for [`Spec::CreateBackup`](crate::operation::Spec::CreateBackup), and only for it.
     pub draft: Option<Backup>,
+    /// The cluster's record: for [`Spec::AdoptCluster`](crate::operation::Spec::AdoptCluster) the new one, for
+    /// [`Spec::UpdateConnection`](crate::operation::Spec::UpdateConnection) what it is to be, and for nothing else.
+    pub cluster: Option<Adopted>,
     /// The caller's key, if there is one.
     pub idempotency: Option<Idempotency>,
 }
@@ -169,6 +172,12 @@ pub enum Error {
     /// No such backup, or one that is being deleted.
     #[error("no such backup")]
     NoBackup,
+    /// No such adopted cluster.
+    #[error("no such cluster")]
+    NoCluster,
+    /// There is a cluster of this id, or another folder has backups or operations of one.
+    #[error("the cluster id {0} is taken")]
+    ClusterTaken(ClusterId),
     /// Another operation holds the cluster or the backup.
     #[error("conflicting operation \"{0}\" detected")]
     Conflict(String),
@@ -217,14 +226,18 @@ pub trait Store: Send + Sync + 'static {
     /// in its folder, and inserts the draft. `UpdateBackup` needs an AVAILABLE backup that no operation works on, and a
     /// free name if it brings one (its own is free); the new name is taken now. `DeleteBackup` needs an AVAILABLE or
     /// ERROR backup that no operation works on and no hold protects; it marks the backup DELETING until now plus `grace`
-    /// (an ERROR one until now), and frees its name. Both mark the backup busy with the operation.
+    /// (an ERROR one until now), and frees its name. Both mark the backup busy with the operation. `AdoptCluster` needs an id
+    /// that no cluster has, and of which no other folder has backups or operations (the newest of each decides), and inserts
+    /// the record; `UpdateConnection` and `ForgetCluster` need the record; all three need the cluster free of other
+    /// exclusive operations.
     ///
     /// Durable on return.
     ///
     /// # Errors
     ///
     /// [`Error::KeyReused`], [`Error::QueueFull`], [`Error::Conflict`], [`Error::NameTaken`], [`Error::NoBackup`] (also for
-    /// one that is DELETING), [`Error::NotAvailable`], [`Error::Held`], [`Error::Unavailable`].
+    /// one that is DELETING), [`Error::NotAvailable`], [`Error::Held`], [`Error::NoCluster`], [`Error::ClusterTaken`],
+    /// [`Error::Unavailable`].
     async fn create(&self, create: Create, grace: Duration) -> Result<Created, Error>;
 
     /// The operation that a key was used for, in its current state; `None` for a key that was not used. Callers ask before
@@ -321,6 +334,10 @@ pub trait Store: Send + Sync + 'static {
     /// any other backup stays as it is, no longer busy. CANCELLED: a draft goes, and its name is free. In every case the
     /// exclusive hold on the cluster ends, all other attempts are doomed, and the recorded manifest is forgotten.
     ///
+    /// Of clusters: an adoption that succeeds leaves its record, no longer being adopted, else the record goes; a change of
+    /// connection that succeeds puts the record that was to be in the place of the one before, else it is forgotten; a
+    /// forgetting that succeeds removes the record.
+    ///
     /// # Errors
     ///
     /// [`Error::Fenced`], [`Error::NotAllowed`], [`Error::Unavailable`].
@@ -391,6 +408,28 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::Unavailable`].
     async fn expire(&self, retention: Duration) -> Result<usize, Error>;
+
+    /// The record of an adopted cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoCluster`], [`Error::Unavailable`], [`Error::Damaged`].
+    async fn cluster(&self, id: &ClusterId) -> Result<Adopted, Error>;
+
+    /// What the record of an adopted cluster is to be after the change of connection that is under way; `None` when there is
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn cluster_to_be(&self, id: &ClusterId) -> Result<Option<Adopted>, Error>;
+
+    /// Records of adopted clusters by id, at most `limit` (1 to [`PAGE_ROWS`]), those after `after` if it is given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn clusters(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<Adopted>, Error>;
 
     /// Whether the store can still be written; a poisoned store never can again.
     ///

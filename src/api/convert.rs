@@ -64,13 +64,17 @@ fn response(response: &Response, door: Door) -> Any {
 
 fn metadata(operation: &Operation) -> Any {
     let progress = Some(progress(operation));
-    let (cluster_id, backup_id) = (operation.cluster_id.to_string(), operation.backup_id.to_string());
+    let cluster_id = operation.cluster_id.to_string();
+    let backup_id = operation.backup_id.map(|id| id.to_string()).unwrap_or_default();
     match (&operation.spec, operation.door) {
         (Spec::CreateBackup, Door::Managed) => any(&managed::BackupClusterMetadata { cluster_id, backup_id, progress }),
         (Spec::CreateBackup, Door::Redkeep) => any(&own::CreateBackupMetadata { cluster_id, backup_id, progress }),
         (Spec::UpdateBackup(_), _) => any(&own::UpdateBackupMetadata { cluster_id, backup_id, progress }),
         (Spec::DeleteBackup, Door::Managed) => any(&managed::DeleteBackupMetadata { backup_id, progress }),
         (Spec::DeleteBackup, Door::Redkeep) => any(&own::DeleteBackupMetadata { cluster_id, backup_id, progress }),
+        (Spec::AdoptCluster, _) => any(&own::AdoptClusterMetadata { cluster_id, progress }),
+        (Spec::UpdateConnection, _) => any(&own::UpdateConnectionMetadata { cluster_id, progress }),
+        (Spec::ForgetCluster, _) => any(&own::ForgetClusterMetadata { cluster_id, progress }),
     }
 }
 
@@ -123,7 +127,7 @@ fn step_of(step: Step) -> own::progress::Step {
     }
 }
 
-/// A cluster. One that runs elsewhere always counts as RUNNING; probes set its health only.
+/// A cluster. One that runs elsewhere always counts as RUNNING once it is adopted; probes set its health only.
 pub(super) fn cluster(view: &View) -> managed::Cluster {
     let major_minor = view.version.split('.').take(2).collect::<Vec<_>>().join(".");
     let config = managed::ClusterConfig {
@@ -149,7 +153,7 @@ pub(super) fn cluster(view: &View) -> managed::Cluster {
             Health::Degraded => managed::cluster::Health::Degraded,
             Health::Dead => managed::cluster::Health::Dead,
         } as i32,
-        status: managed::cluster::Status::Running as i32,
+        status: if view.is_adopting { managed::cluster::Status::Creating } else { managed::cluster::Status::Running } as i32,
         maintenance_window: Some(managed::MaintenanceWindow {
             policy: Some(managed::maintenance_window::Policy::Anytime(managed::AnytimeMaintenanceWindow {})),
         }),

@@ -38,7 +38,7 @@ pub(super) async fn run(context: &Context) -> End {
 }
 
 async fn attempt(context: &Context) -> Result<End, End> {
-    let folder = Folder::of_backup(&context.operation.folder_id, &context.operation.cluster_id, context.operation.backup_id);
+    let folder = Folder::of_backup(&context.operation.folder_id, &context.operation.cluster_id, context.backup_id()?);
     if context.operation.step() == Some(Step::Publish) {
         return publish(context, &folder).await;
     }
@@ -97,7 +97,7 @@ async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) ->
     }
     let marker = Marker {
         format_version: FORMAT_VERSION,
-        backup_id: context.operation.backup_id.to_string(),
+        backup_id: context.backup_id()?.to_string(),
         operation_id: context.id().to_string(),
         epoch: context.epoch().0,
         started_at: Utc::now(),
@@ -155,7 +155,7 @@ async fn ask_impact(target: &Target, shard: &mut ShardManifest) {
 }
 
 async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<Manifest, End> {
-    let draft = context.inner.store.backup(context.operation.backup_id).await?;
+    let draft = context.inner.store.backup(context.backup_id()?).await?;
     for shard in &mut shards {
         shard.walk.databases.truncate(MANIFEST_DATABASES);
     }
@@ -211,7 +211,7 @@ async fn publish(context: &Context, folder: &Folder) -> Result<End, End> {
     crash_point("publish.stored");
     context.remove_remains(&attempt).await;
 
-    let draft = context.inner.store.backup(context.operation.backup_id).await?;
+    let draft = context.inner.store.backup(context.backup_id()?).await?;
     let row = row(draft, &manifest);
     let response = match context.operation.door {
         Door::Redkeep => Response::Backup(Box::new(row.clone())),
@@ -237,6 +237,7 @@ fn forgotten(backup: &Backup) -> View {
         engine: String::new(),
         hosts: Vec::new(),
         probed_at: None,
+        is_adopting: false,
     }
 }
 

@@ -5,6 +5,7 @@ use super::keys;
 use super::live::Entry;
 use super::rows::{KeyUse, Rows, damaged};
 use crate::backup::{Backup, BackupId, State};
+use crate::cluster::Adopted;
 use crate::operation::{self, BackupChanges, Epoch, Operation, OperationId, Spec};
 use crate::store::{Create, Created, Error, Idempotency};
 use aws_lc_rs::digest;
@@ -12,13 +13,13 @@ use std::time::Duration;
 
 impl Judge {
     pub(super) fn create(&mut self, create: Create, grace: Duration) -> Result<Created, Error> {
-        let Create { operation, draft, idempotency } = create;
+        let Create { operation, draft, cluster, idempotency } = create;
         if let Some(idempotency) = &idempotency
             && let Some(existing) = known(&self.rows, idempotency)?
         {
             return Ok(Created::Existing(existing));
         }
-        check(&operation, draft.as_ref())?;
+        check(&operation, draft.as_ref(), cluster.as_ref())?;
         if self.rows.has(&keys::operation(operation.id))? {
             return Err(Error::Invalid("there is an operation of this id".to_owned()));
         }
@@ -31,6 +32,7 @@ impl Judge {
             (Spec::CreateBackup, None) => {}
             (Spec::UpdateBackup(changes), _) => self.accept_update(&operation, changes)?,
             (Spec::DeleteBackup, _) => self.accept_deletion(&operation, grace)?,
+            (Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster, _) => self.accept_cluster(&operation, cluster)?,
         }
         if let Some(idempotency) = &idempotency {
             let hash = hash(idempotency);
@@ -47,10 +49,7 @@ impl Judge {
     }
 
     fn accept_creation(&mut self, operation: &Operation, draft: Backup) -> Result<(), Error> {
-        let hold = keys::hold(&operation.cluster_id);
-        if let Some(holder) = self.rows.read::<OperationId>(&hold)? {
-            return Err(Error::Conflict(holder.to_string()));
-        }
+        self.hold(operation)?;
         let name = keys::name(&draft.folder_id, &draft.name);
         if self.rows.has(&name)? {
             return Err(Error::NameTaken(draft.name));
@@ -58,12 +57,51 @@ impl Judge {
         if self.rows.has(&keys::backup(draft.id))? {
             return Err(Error::Invalid("there is a backup of the draft's id".to_owned()));
         }
-        self.rows.write(hold, &operation.id)?;
         self.rows.write(name, &draft.id)?;
         for listing in keys::listings_of_backup(draft.id, &draft.folder_id, &draft.cluster_id) {
             self.rows.mark(listing)?;
         }
         self.rows.write(keys::backup(draft.id), &draft)
+    }
+
+    /// Takes the cluster of an operation for it alone.
+    fn hold(&mut self, operation: &Operation) -> Result<(), Error> {
+        let hold = keys::hold(&operation.cluster_id);
+        if let Some(holder) = self.rows.read::<OperationId>(&hold)? {
+            return Err(Error::Conflict(holder.to_string()));
+        }
+        self.rows.write(hold, &operation.id)
+    }
+
+    /// The record as it is to be goes with an adoption and a change of connection, as the check has seen to.
+    fn accept_cluster(&mut self, operation: &Operation, cluster: Option<Adopted>) -> Result<(), Error> {
+        let id = &operation.cluster_id;
+        let known = self.rows.cluster(id)?;
+        match (&operation.spec, &known) {
+            (Spec::AdoptCluster, None) if !self.is_used_elsewhere(operation)? => {}
+            (Spec::AdoptCluster, _) => return Err(Error::ClusterTaken(id.clone())),
+            (_, Some(known)) if known.folder_id == operation.folder_id => {}
+            _ => return Err(Error::NoCluster),
+        }
+        self.hold(operation)?;
+        let key = if known.is_some() { keys::cluster_to_be(id) } else { keys::cluster(id) };
+        cluster.map_or(Ok(()), |cluster| self.rows.write(key, &cluster))
+    }
+
+    /// Whether another folder has backups or operations under the operation's cluster id, so that they would be listed with
+    /// those of the new cluster. Each adoption is asked this, so the newest of each speak for all.
+    fn is_used_elsewhere(&self, operation: &Operation) -> Result<bool, Error> {
+        let newest = |range| self.rows.last(range);
+        let backup = match newest(keys::backups_of_cluster(&operation.cluster_id, None))?.as_deref().and_then(keys::last_backup) {
+            Some(id) => self.rows.backup(id)?,
+            None => None,
+        };
+        let before = match newest(keys::operations_of_cluster(&operation.cluster_id, None))?.as_deref().and_then(keys::last_operation) {
+            Some(id) => self.rows.operation(id)?,
+            None => None,
+        };
+        let folders = backup.map(|backup| backup.folder_id).into_iter().chain(before.map(|before| before.folder_id));
+        Ok(folders.into_iter().any(|folder| folder != operation.folder_id))
     }
 
     fn accept_update(&mut self, operation: &Operation, changes: &BackupChanges) -> Result<(), Error> {
@@ -98,8 +136,8 @@ impl Judge {
     }
 
     /// A backup that is AVAILABLE or ERROR and that no operation works on.
-    fn idle_backup(&self, id: BackupId) -> Result<Backup, Error> {
-        let backup = self.rows.backup(id)?.ok_or(Error::NoBackup)?;
+    fn idle_backup(&self, id: Option<BackupId>) -> Result<Backup, Error> {
+        let backup = self.rows.backup_of(id)?.ok_or(Error::NoBackup)?;
         match &backup.state {
             State::Deleting { .. } => return Err(Error::NoBackup),
             State::Creating => return Err(Error::NotAvailable("CREATING")),
@@ -113,7 +151,7 @@ impl Judge {
 }
 
 /// Whether the rows given fit one another.
-fn check(operation: &Operation, draft: Option<&Backup>) -> Result<(), Error> {
+fn check(operation: &Operation, draft: Option<&Backup>, cluster: Option<&Adopted>) -> Result<(), Error> {
     let fresh = match operation.state {
         operation::State::Queued { .. } => operation.revision == 1 && operation.epoch == Epoch(0) && operation.publication.is_none(),
         operation::State::Running { .. }
@@ -127,16 +165,30 @@ fn check(operation: &Operation, draft: Option<&Backup>) -> Result<(), Error> {
     }
     let fits = match (&operation.spec, draft) {
         (Spec::CreateBackup, Some(draft)) => {
-            draft.id == operation.backup_id
+            Some(draft.id) == operation.backup_id
                 && draft.folder_id == operation.folder_id
                 && draft.cluster_id == operation.cluster_id
                 && draft.operation_id == operation.id.to_string()
                 && draft.state == State::Creating
         }
-        (Spec::CreateBackup, None) | (Spec::UpdateBackup(_) | Spec::DeleteBackup, Some(_)) => false,
-        (Spec::UpdateBackup(_) | Spec::DeleteBackup, None) => true,
+        (Spec::CreateBackup, None) | (_, Some(_)) => false,
+        (Spec::UpdateBackup(_) | Spec::DeleteBackup, None) => operation.backup_id.is_some(),
+        (Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster, None) => operation.backup_id.is_none(),
     };
-    if fits { Ok(()) } else { Err(Error::Invalid("a creation, and nothing else, comes with a draft of its own backup".to_owned())) }
+    if !fits {
+        return Err(Error::Invalid("a creation, and nothing else, comes with a draft of its own backup".to_owned()));
+    }
+    let own = |cluster: &Adopted| cluster.id == operation.cluster_id && cluster.folder_id == operation.folder_id;
+    let fits = match &operation.spec {
+        Spec::AdoptCluster => cluster.is_some_and(|cluster| own(cluster) && cluster.is_adopting),
+        Spec::UpdateConnection => cluster.is_some_and(|cluster| own(cluster) && !cluster.is_adopting),
+        Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::ForgetCluster => cluster.is_none(),
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::Invalid("an adoption and a change of connection, and nothing else, come with the record of their own cluster".to_owned()))
+    }
 }
 
 /// SHA-256 over caller and key, each behind its length.

@@ -149,7 +149,8 @@ impl Judge {
         self.record(&operation)?;
         if operation.spec.has_attempts() && operation.publication.is_none() && held(&operation) {
             let (folder_id, cluster_id) = (operation.folder_id.clone(), operation.cluster_id.clone());
-            let attempt = Attempt { folder_id, cluster_id, backup_id: operation.backup_id, doom: None };
+            let backup_id = operation.backup_id.ok_or_else(|| damaged(Kind::Operation, "its attempts have files, and it names no backup"))?;
+            let attempt = Attempt { folder_id, cluster_id, backup_id, doom: None };
             self.rows.write(keys::attempt(id, operation.epoch), &attempt)?;
         }
         self.settle(&operation, None)?;

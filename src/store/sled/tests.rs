@@ -25,7 +25,7 @@ fn create(cluster: &str) -> Create {
         id: OperationId::new(),
         folder_id: "default".parse().unwrap(),
         cluster_id: cluster.parse().unwrap(),
-        backup_id: BackupId::new(),
+        backup_id: Some(BackupId::new()),
         door: Door::Redkeep,
         spec: Spec::CreateBackup,
         description: String::new(),
@@ -44,7 +44,7 @@ fn create(cluster: &str) -> Create {
         publication: None,
     };
     let draft = Backup {
-        id: operation.backup_id,
+        id: operation.backup_id.unwrap(),
         folder_id: operation.folder_id.clone(),
         cluster_id: operation.cluster_id.clone(),
         name: cluster.parse().unwrap(),
@@ -100,11 +100,11 @@ async fn a_flipped_bit_is_damage_and_no_more() {
     let good = accept(&store, "good").await;
     tamper(&store, |tree| {
         flip_last_bit(tree, &keys::operation(bad.id));
-        flip_last_bit(tree, &keys::backup(bad.backup_id));
+        flip_last_bit(tree, &keys::backup(bad.backup_id.unwrap()));
     });
     let damaged = store.get(bad.id).await;
     assert!(matches!(&damaged, Err(Error::Damaged(what)) if what.contains("operation")), "{damaged:?}");
-    let damaged = store.backup(bad.backup_id).await;
+    let damaged = store.backup(bad.backup_id.unwrap()).await;
     assert!(matches!(&damaged, Err(Error::Damaged(what)) if what.contains("backup")), "{damaged:?}");
     assert!(matches!(store.cancel(bad.id).await, Err(Error::Damaged(_))));
     assert!(matches!(store.list(&OperationFilter::Folder(bad.folder_id.clone()), None, 10).await, Err(Error::Damaged(_))));
@@ -168,7 +168,7 @@ async fn planted_faults_are_found() {
     let missing = [
         keys::format(),
         keys::operation(operation.id),
-        keys::backup(operation.backup_id),
+        keys::backup(operation.backup_id.unwrap()),
         of_folder,
         keys::live(operation.id),
         keys::hold(&operation.cluster_id),
@@ -188,7 +188,7 @@ async fn planted_faults_are_found() {
         keys::live(ended.id),
         keys::ended(ended.modified_at, operation.id),
         keys::doomed(ended.modified_at, operation.id, epoch),
-        keys::purge(ended.modified_at, operation.backup_id),
+        keys::purge(ended.modified_at, operation.backup_id.unwrap()),
         keys::hold(&ended.cluster_id),
         vec![b'?'],
     ];
