@@ -18,6 +18,7 @@
 //!   validate      the rules of requests, from the options in the descriptors
 //!   convert       every arrow between wire and domain
 //!   status        every arrow from our errors to a status
+//!   access        which role each call needs, and where callers are let in
 //!   later         calls that the schema has and that are not built
 //! executor      accept, claim, keep the lease, repeat, cancel, hand back
 //!   attempt       one attempt with its heartbeat
@@ -37,6 +38,7 @@
 //!   replication   the hand-shake of a replica, and the framings
 //!   tls           whose certificates are believed
 //!   local         servers that we start ourselves
+//! auth          who may: subjects, roles, grants
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
@@ -56,7 +58,7 @@
 //! executor
 //! snapshot, store, fleet
 //! artifacts, redis
-//! operation, rdb
+//! operation, rdb, auth
 //! cluster, backup, failure, secrets
 //! pb, telemetry
 //! ```
@@ -85,6 +87,7 @@
 
 pub mod api;
 pub mod artifacts;
+pub mod auth;
 pub mod backup;
 pub mod cli;
 pub mod cluster;
