@@ -363,10 +363,15 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// These clusters; of two with one id the later counts. `key` opens the passwords of adopted ones.
-    pub fn new(definitions: impl IntoIterator<Item = Definition>, key: Option<Key>) -> Self {
+    /// These clusters; of two with one id the later counts.
+    pub fn new(definitions: impl IntoIterator<Item = Definition>) -> Self {
         let clusters = definitions.into_iter().map(|definition| (definition.id.clone(), Entry::new(definition))).collect();
-        Self { clusters: RwLock::new(clusters), key }
+        Self { clusters: RwLock::new(clusters), key: None }
+    }
+
+    /// The same with the key that seals and opens the passwords of adopted clusters.
+    pub fn with_key(self, key: Option<Key>) -> Self {
+        Self { key, ..self }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ClusterId, Arc<Entry>>> {
@@ -499,7 +504,7 @@ mod tests {
     #[test]
     fn a_configured_cluster_stays_in_its_place() {
         let configured = Definition { origin: Origin::Configured, ..Definition::adopted(&row("main", "a:1", None), None).unwrap() };
-        let fleet = Fleet::new([configured], None);
+        let fleet = Fleet::new([configured]);
         let id = "main".parse().unwrap();
         assert_eq!(fleet.follow(&row("main", "b:1", None)), Ok(Follow::Configured));
         fleet.forget(&id);

@@ -44,6 +44,13 @@ pub(super) fn cluster_taken(id: &str) -> Status {
     )
 }
 
+/// There are as many as may be.
+pub(super) fn quota(subject: &str, message: impl Into<String>) -> Status {
+    let message = message.into();
+    let details = ErrorDetails::with_quota_failure_violation(subject, message.clone());
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 /// The state forbids it.
 pub(super) fn precondition(kind: &str, subject: &str, message: impl Into<String>) -> Status {
     let message = message.into();

@@ -68,7 +68,7 @@ fn create(cluster: &str) -> Create {
         compression: "none".to_owned(),
         shards: Vec::new(),
     };
-    Create { operation, draft: Some(draft), idempotency: None }
+    Create { operation, draft: Some(draft), cluster: None, idempotency: None }
 }
 
 async fn accept(store: &SledStore, cluster: &str) -> Operation {
