@@ -173,6 +173,9 @@ pub struct View {
     pub hosts: Vec<Host>,
     /// When the probe ended; absent when there was none.
     pub probed_at: Option<Timestamp>,
+    /// Whether connections to its hosts are secured.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls_enabled: bool,
     /// Whether its adoption is under way.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_adopting: bool,

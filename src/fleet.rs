@@ -257,6 +257,7 @@ impl Definition {
             engine: shown.map(|facts| facts.engine.as_str().to_owned()).unwrap_or_default(),
             hosts,
             probed_at,
+            tls_enabled: self.tls.is_some(),
             is_adopting: self.is_adopting,
         }
     }

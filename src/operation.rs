@@ -364,6 +364,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_row_tells_its_backup_or_none() {
+        let at = "2026-11-21T00:00:00Z";
+        let row = serde_json::json!({
+            "id": "01890000-0000-7000-8000-000000000001", "folder_id": "default", "cluster_id": "main",
+            "backup_id": "01890000-0000-7000-8000-000000000002", "door": "redkeep", "spec": "create_backup", "description": "",
+            "created_at": at, "created_by": "anonymous", "modified_at": at, "revision": 1, "zone": null,
+            "policy": { "deadline_at": at, "refork_delay_millis": 0 }, "epoch": 0, "state": { "queued": { "not_before": at } }, "reached": null,
+            "tally": Tally::default(), "last_failure": null, "progress": Progress::default(), "publication": null,
+        });
+        let read = serde_json::from_value::<Operation>(row.clone()).unwrap();
+        assert_eq!(read.backup_id.map(|id| id.to_string()).as_deref(), Some("01890000-0000-7000-8000-000000000002"));
+        assert_eq!(serde_json::to_value(&read).unwrap(), row);
+        let mut row = row;
+        row.as_object_mut().unwrap().remove("backup_id");
+        row["spec"] = "adopt_cluster".into();
+        let read = serde_json::from_value::<Operation>(row.clone()).unwrap();
+        assert_eq!((read.backup_id, &read.spec), (None, &Spec::AdoptCluster));
+        assert_eq!(serde_json::to_value(&read).unwrap(), row);
+    }
+
+    #[test]
     fn changes_survive_being_stored() {
         for expires_at in [None, Some(Expiry::Never), Some(Expiry::At(chrono::DateTime::UNIX_EPOCH))] {
             let changes = BackupChanges { expires_at, ..BackupChanges::default() };

@@ -158,6 +158,7 @@ pub(super) fn cluster(view: &View) -> managed::Cluster {
             policy: Some(managed::maintenance_window::Policy::Anytime(managed::AnytimeMaintenanceWindow {})),
         }),
         is_ha: view.hosts.len() > 1,
+        tls_enabled: view.tls_enabled,
         ..Default::default()
     }
 }

@@ -237,6 +237,7 @@ fn forgotten(backup: &Backup) -> View {
         engine: String::new(),
         hosts: Vec::new(),
         probed_at: None,
+        tls_enabled: false,
         is_adopting: false,
     }
 }
