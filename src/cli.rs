@@ -3,6 +3,7 @@
 //! Owns the words of every command, the exit statuses and all that is printed. The client commands know the service only
 //! through the wire; `serve`, `demo`, `store` and `config` are only read here and carried out elsewhere.
 
+mod adopt;
 mod arguments;
 mod backup;
 mod client;
@@ -21,6 +22,7 @@ pub use error::{Error, Exit};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use client::Session;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -49,6 +51,12 @@ Examples:
   redkeep backup create main --wait
   redkeep backup create main --name nightly-7 --label team=shop --expires 30d
   redkeep backup create main --expires 2030-01-31T00:00:00Z --idempotency-key release-41";
+
+const ADOPT_EXAMPLES: &str = "\
+Examples:
+  redkeep cluster adopt --node 10.0.0.1:6379 --node 10.0.0.2:6379 --id shop --wait
+  redkeep cluster adopt --node redis-0.example:6379 --username backup --password-file secrets/shop --tls-ca ca.pem --wait
+  pass show redis/shop | redkeep cluster adopt --node 10.0.0.1:6379 --username backup --password-file -";
 
 const UPDATE_EXAMPLES: &str = "\
 Examples:
@@ -88,6 +96,9 @@ pub enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(Config),
+    /// Look after the key that seals credentials.
+    #[command(subcommand)]
+    Secrets(Secrets),
     /// Write the descriptors of the whole API, for tools such as grpcurl.
     ///
     /// The output is an encoded google.protobuf.FileDescriptorSet with every import, option and comment.
@@ -150,6 +161,23 @@ pub enum Store {
 pub enum Config {
     /// Read the configuration as `serve` would and report every fault.
     Check(FromConfig),
+}
+
+/// Commands on the key that seals credentials.
+#[derive(Subcommand, Debug)]
+pub enum Secrets {
+    /// Write a new key to a file that is not there yet, for [secrets] key_file of the configuration.
+    ///
+    /// Only its owner may read the file. What was sealed with a key that is lost has to be given anew.
+    NewKey(NewKey),
+}
+
+/// Arguments of `secrets new-key`.
+#[derive(Args, Debug)]
+pub struct NewKey {
+    /// The file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// Names the configuration of a command that works without the service.
@@ -218,6 +246,97 @@ pub enum ClusterCommand {
     ///
     /// Exits with 4 when a backup would fail or be refused.
     Check(OnCluster),
+    /// Make a cluster known that runs elsewhere.
+    ///
+    /// It is known at once. The operation behind it looks at the servers: it succeeds although none answers, and fails when they
+    /// refuse the credentials, lack a right for the account or show a certificate that is not trusted.
+    #[command(after_help = ADOPT_EXAMPLES)]
+    Adopt(AdoptCluster),
+    /// Change how an adopted cluster is reached: all of it, credentials too.
+    UpdateConnection(UpdateConnection),
+    /// Forget an adopted cluster. Its servers go on, its backups stay.
+    Forget(ForgetCluster),
+}
+
+/// Arguments of `cluster adopt`.
+#[derive(Args, Debug)]
+pub struct AdoptCluster {
+    /// How it is reached.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Identifier: lower-case letters, digits and dashes; the service makes one up otherwise.
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Name; the identifier otherwise.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// What it is, for a person.
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
+    /// A label; may be given several times.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = arguments::label)]
+    pub labels: Vec<(String, String)>,
+    /// Allow backups from the primary although it has replicas.
+    #[arg(long)]
+    pub allow_primary: bool,
+    /// Zone: only services of this zone work on it.
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<String>,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Arguments of `cluster update-connection`.
+#[derive(Args, Debug)]
+pub struct UpdateConnection {
+    /// Cluster.
+    #[arg(value_name = "CLUSTER")]
+    pub id: String,
+    /// How it is reached from here on.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// It has no credentials any more.
+    #[arg(long, conflicts_with = "password")]
+    pub no_credentials: bool,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// How the servers of a cluster are reached.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("password").args(["password_file", "password_env"]))]
+pub struct Reach {
+    /// A server; may be given several times. Any one is enough, the rest is discovered.
+    #[arg(long = "node", value_name = "HOST:PORT", required = true)]
+    pub nodes: Vec<String>,
+    /// ACL user; the default user otherwise.
+    #[arg(long, value_name = "USER", requires = "password")]
+    pub username: Option<String>,
+    /// File with the password; - reads it from standard input. The end of its line does not belong to it.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Variable of the environment with the password.
+    #[arg(long, value_name = "VARIABLE")]
+    pub password_env: Option<String>,
+    /// The servers speak TLS; their certificates must be signed by an authority that the service's system trusts, or by --tls-ca.
+    #[arg(long)]
+    pub tls: bool,
+    /// File with the certificates, in PEM, that sign the servers' own. It means TLS.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+}
+
+/// Arguments of `cluster forget`.
+#[derive(Args, Debug)]
+pub struct ForgetCluster {
+    /// Cluster.
+    #[arg(value_name = "CLUSTER")]
+    pub id: String,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
 }
 
 /// Names a cluster.
@@ -406,6 +525,18 @@ pub async fn run(client: Client) -> Result<(), Error> {
     }
 }
 
+/// Labels as they travel.
+fn labels(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Error> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in pairs {
+        let shown = text::escape(&key);
+        if labels.insert(key, value).is_some() {
+            return Err(Error::new(Exit::Usage, format!("label {shown} is given twice")));
+        }
+    }
+    Ok(labels)
+}
+
 /// Writes the descriptors of the API to standard output or to a file.
 ///
 /// # Errors
@@ -478,6 +609,14 @@ mod tests {
             "redkeep backup update id --label a=b --no-labels",
             "redkeep backup list --endpoint https://far:1",
             "redkeep backup list --limit -1",
+            "redkeep cluster adopt",
+            "redkeep cluster adopt --node a:1 --username backup",
+            "redkeep cluster adopt --node a:1 --password hunter2",
+            "redkeep cluster adopt --node a:1 --password-file f --password-env V",
+            "redkeep cluster update-connection main --node a:1 --no-credentials --password-env V",
+            "redkeep cluster update-connection --node a:1",
+            "redkeep cluster forget",
+            "redkeep secrets new-key",
             "redkeep backup list -o yaml",
         ] {
             let fault = parse(line).unwrap_err();

@@ -10,6 +10,7 @@ mod section;
 use crate::artifacts;
 use crate::executor;
 use crate::fleet::Definition;
+use crate::secrets;
 use crate::store::Zones;
 use chrono::{DateTime, Utc};
 use section::{Faults, Section};
@@ -44,6 +45,8 @@ pub struct Config {
     pub executor: executor::Options,
     /// Clusters that are known.
     pub clusters: Vec<Definition>,
+    /// Key with which credentials given over the API are sealed; without one the API takes none.
+    pub secrets: Option<secrets::Key>,
     /// The file it was read from, if there is one.
     pub file: Option<PathBuf>,
 }
@@ -191,13 +194,20 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     section.end();
 
     let buckets = buckets::read(root.sections("buckets"), base, &[("artifacts.url", &root_path), ("store.url", &store_path)]);
+    let mut section = root.section("secrets");
+    let secrets = section.optional_text("key_file").and_then(|file| {
+        let path = base.join(file);
+        secrets::Key::read(&path).inspect_err(|fault| section.fault("key_file", &format!("{} {fault}", path.display()))).ok()
+    });
+    section.end();
+
     let clusters = clusters::read(root.sections("clusters"), base, modified);
     root.end();
 
     let faults = faults.take();
     if faults.is_empty() {
         let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
-        Ok(Config { listen, admin_listen, store: store_path, artifacts, buckets, executor, clusters, file })
+        Ok(Config { listen, admin_listen, store: store_path, artifacts, buckets, executor, clusters, secrets, file })
     } else {
         Err(Error { faults })
     }
@@ -341,6 +351,36 @@ mod tests {
         }
         let many: String = (0..101).map(|number| bucket(&format!("b{number}"), &format!("file:x{number}"), "[\"a\"]")).collect();
         assert_eq!(read(&many).unwrap_err(), ["buckets[100].name: there must be at most 100 buckets"]);
+    }
+
+    #[test]
+    fn files_of_keys_and_certificates_are_read_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let parse = |text: &str| parse(text, folder.path(), &[], None, Utc::now()).map_err(|error| error.faults);
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        for (name, text) in [("ca.pem", own.cert.pem()), ("key.pem", own.signing_key.serialize_pem()), ("empty.pem", String::new())] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        secrets::Key::create(&folder.path().join("key")).unwrap();
+        let cluster = |tls: &str| format!("[secrets]\nkey_file = \"key\"\n[[clusters]]\nid = \"a\"\nnodes = [\"h:1\"]\ntls = {tls}\n");
+        let config = parse(&cluster("{ ca = \"ca.pem\", cert = \"ca.pem\", key = \"key.pem\" }")).unwrap();
+        assert!(config.secrets.is_some() && config.clusters[0].tls.is_some());
+        for (tls, fault) in [
+            ("true", "clusters[0].tls: must be a table"),
+            ("{ ca = \"none.pem\" }", "clusters[0].tls.ca: "),
+            ("{ ca = \"empty.pem\" }", "clusters[0].tls.ca: "),
+            ("{ ca = \"key.pem\" }", "clusters[0].tls.ca: must hold certificates"),
+            ("{ ca = \"ca.pem\", cert = \"ca.pem\" }", "clusters[0].tls.key: must be given"),
+            ("{ ca = \"ca.pem\", key = \"key.pem\" }", "clusters[0].tls.cert: must be given"),
+            ("{ ca = \"ca.pem\", cert = \"ca.pem\", key = \"ca.pem\" }", "clusters[0].tls.key: must hold"),
+            ("{ ca = \"ca.pem\", verify = false }", "clusters[0].tls.verify: is not known here"),
+        ] {
+            let faults = parse(&cluster(tls)).unwrap_err();
+            assert!(matches!(faults.as_slice(), [only] if only.starts_with(fault)), "{tls}: {faults:?}");
+        }
+        let faults = parse("[secrets]\nkey_file = \"none\"\n").unwrap_err();
+        assert!(matches!(faults.as_slice(), [only] if only.starts_with("secrets.key_file: ")), "{faults:?}");
+        assert!(parse("[secrets]\nkey_file = \"ca.pem\"\n").is_err());
     }
 
     #[test]

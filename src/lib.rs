@@ -26,6 +26,7 @@
 //!   copy export   the same steps for what is stored already
 //!   stored        what a finished backup consists of
 //!   record        changing and deleting a backup's record
+//!   adopt         making a cluster known, changing how it is reached, forgetting it
 //!   collect       removing files that belong to no backup
 //!   fault         what a failure means for the next attempt
 //! snapshot      one shard from socket to artifact: the pipeline
@@ -39,11 +40,13 @@
 //!   transfer      moving what is stored
 //! redis         talking to a server: connection, INFO, topology, choice of source
 //!   replication   the hand-shake of a replica, and the framings
+//!   tls           whose certificates are believed
 //!   local         servers that we start ourselves
 //! auth          who may: subjects, roles, grants
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
+//! secrets       sealing what callers entrust to us
 //! pb            generated types of the wire, and the pool of descriptors
 //! telemetry     logs
 //! ```
@@ -60,7 +63,7 @@
 //! snapshot, store, fleet
 //! artifacts, redis
 //! operation, rdb, auth
-//! cluster, backup, failure
+//! cluster, backup, failure, secrets
 //! pb, telemetry
 //! ```
 //!
@@ -102,6 +105,7 @@ pub mod operation;
 pub mod pb;
 pub mod rdb;
 pub mod redis;
+pub mod secrets;
 pub mod server;
 pub mod snapshot;
 pub mod store;

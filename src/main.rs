@@ -1,7 +1,7 @@
 //! Picks a command, runs it, and turns an error into an exit status.
 
 use clap::Parser;
-use redkeep::cli::{self, Cli, Command, Config, Error, Store};
+use redkeep::cli::{self, Cli, Command, Config, Error, Secrets, Store};
 use redkeep::{config, demo, offline, server};
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ async fn main() -> ExitCode {
         Command::Client(command) => cli::run(command).await,
         Command::Store(Store::Verify(args)) => offline::verify_store(args.config.as_deref()).await.map_err(Error::failed),
         Command::Config(Config::Check(args)) => config::check(args.config.as_deref()).map_err(Error::failed),
+        Command::Secrets(Secrets::NewKey(args)) => offline::new_key(&args.file).map_err(Error::failed),
         Command::Descriptors(args) => cli::descriptors(&args),
     };
     cli::report(outcome)

@@ -132,8 +132,9 @@ impl Server {
         let opened = tokio::task::spawn_blocking(move || SledStore::open(sled::Options::new(path))).await;
         let store = Arc::new(opened.map_err(|_| Error::Build("the store was not opened".to_owned()))?.map_err(Error::Store)?);
         let storage = Storage::open(config.artifacts)?.with_buckets(config.buckets)?;
-        let fleet = Arc::new(Fleet::new(config.clusters));
+        let fleet = Arc::new(Fleet::new(config.clusters).with_key(config.secrets));
         let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, fleet, storage, config.executor);
+        executor.know_adopted().await.map_err(Error::Store)?;
         let (router, health) = api::router(executor.clone(), Arc::new(Gate::Open)).await.map_err(|fault| Error::Build(fault.to_string()))?;
         let (api, admin) = (listen(config.listen).await?, listen(config.admin_listen).await?);
         let admin_router = admin_router(Arc::clone(&store), stop.clone());

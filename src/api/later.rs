@@ -7,9 +7,12 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tonic::Status;
 
+const ADOPT: &str = "Redkeep starts no servers; make a cluster that runs known with redkeep.v1.FleetService.AdoptCluster";
 const NOT_OURS: &str = "Redkeep does not run this cluster; use the tools that run your servers";
-const CONFIGURED: &str = "clusters are described in the configuration file, under [[clusters]]; change it there";
-const FORGET: &str = "take the cluster out of the configuration file, under [[clusters]]; its servers go on and its backups stay";
+const CONFIGURED: &str = "use redkeep.v1.FleetService.UpdateConnection for a cluster that was adopted; one of the configuration file is described \
+    there, under [[clusters]]";
+const FORGET: &str = "use redkeep.v1.FleetService.ForgetCluster for a cluster that was adopted, or take it out of the configuration file; its servers go \
+    on and its backups stay";
 const MAINTENANCE: &str = "Redkeep plans no maintenance; use the tools that run your servers";
 const ACCESS: &str = "there are no access rights to read or set: the service listens on loopback only";
 const ACL: &str = "use ACL commands on the server";
@@ -23,7 +26,7 @@ const FILES: &str = "copy the files from the folder in storage that redkeep.v1.B
     compressed with zstd";
 
 /// What to say of each call, in order of its path.
-const SENTENCES: [(&str, &str); 59] = [
+const SENTENCES: [(&str, &str); 56] = [
     ("/redkeep.v1.BackupService/Copy", FILES),
     ("/redkeep.v1.BackupService/Export", FILES),
     ("/redkeep.v1.BackupService/GetDownloadLinks", FILES),
@@ -38,9 +41,6 @@ const SENTENCES: [(&str, &str); 59] = [
         "/redkeep.v1.BackupService/Verify",
         "every dump is checked while it is taken, and redkeep.v1.BackupService.Get shows the `level` reached; to go further start a server on the artifact",
     ),
-    ("/redkeep.v1.FleetService/AdoptCluster", "clusters are made known in the configuration file, under [[clusters]]"),
-    ("/redkeep.v1.FleetService/ForgetCluster", FORGET),
-    ("/redkeep.v1.FleetService/UpdateConnection", CONFIGURED),
     ("/redkeep.v1.OperationService/Watch", "use redkeep.v1.OperationService.Wait with the `revision` seen last"),
     ("/yandex.cloud.endpoint.ApiEndpointService/Get", ENDPOINTS),
     ("/yandex.cloud.endpoint.ApiEndpointService/List", ENDPOINTS),
@@ -59,7 +59,7 @@ const SENTENCES: [(&str, &str); 59] = [
     ("/yandex.cloud.mdb.redis.v1.ChangeFreezeService/Terminate", MAINTENANCE),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/AddHosts", NOT_OURS),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/AddShard", RESHARDING),
-    ("/yandex.cloud.mdb.redis.v1.ClusterService/Create", NOT_OURS),
+    ("/yandex.cloud.mdb.redis.v1.ClusterService/Create", ADOPT),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/Delete", FORGET),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/DeleteHosts", NOT_OURS),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/DeleteShard", RESHARDING),
@@ -118,13 +118,16 @@ mod tests {
     use tower::ServiceExt;
 
     /// Every call that is built.
-    const BUILT: [&str; 21] = [
+    const BUILT: [&str; 24] = [
         "/redkeep.v1.BackupService/Create",
         "/redkeep.v1.BackupService/Delete",
         "/redkeep.v1.BackupService/Get",
         "/redkeep.v1.BackupService/List",
         "/redkeep.v1.BackupService/Update",
+        "/redkeep.v1.FleetService/AdoptCluster",
         "/redkeep.v1.FleetService/CheckCluster",
+        "/redkeep.v1.FleetService/ForgetCluster",
+        "/redkeep.v1.FleetService/UpdateConnection",
         "/redkeep.v1.OperationService/List",
         "/redkeep.v1.OperationService/Wait",
         "/yandex.cloud.mdb.redis.v1.BackupService/Delete",

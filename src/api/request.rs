@@ -29,6 +29,20 @@ pub(super) fn reading<T>(mut request: Request<T>) -> Result<(Grant, T), Status> 
 /// Splits a changing call into what its caller was let in for, who asks, with the key and the digest of the request, and the
 /// message.
 pub(super) fn changing<T: Message + prost::Name>(request: Request<T>) -> Result<(Grant, Caller, T), Status> {
+    split(request, digest_of)
+}
+
+/// As [`changing`], for a message with secrets: the digest, which is kept, is that of a copy in which `conceal` has put
+/// something else in their place.
+pub(super) fn changing_secret<T: Message + prost::Name + Clone>(request: Request<T>, conceal: impl FnOnce(&mut T)) -> Result<(Grant, Caller, T), Status> {
+    split(request, |message| {
+        let mut copy = message.clone();
+        conceal(&mut copy);
+        digest_of(&copy)
+    })
+}
+
+fn split<T>(request: Request<T>, digest: impl FnOnce(&T) -> [u8; 32]) -> Result<(Grant, Caller, T), Status> {
     let key = match request.metadata().get(IDEMPOTENCY_KEY) {
         None => None,
         Some(value) => {
@@ -37,7 +51,7 @@ pub(super) fn changing<T: Message + prost::Name>(request: Request<T>) -> Result<
         }
     };
     let (grant, message) = reading(request)?;
-    let key = key.map(|key| (key, digest_of(&message)));
+    let key = key.map(|key| (key, digest(&message)));
     let caller = Caller { subject: grant.subject().to_owned(), key };
     Ok((grant, caller, message))
 }
@@ -141,6 +155,23 @@ mod tests {
         let mut request = admitted();
         request.metadata_mut().insert(IDEMPOTENCY_KEY, "k".repeat(128).parse().unwrap());
         assert!(changing(request).unwrap().1.key.is_some());
+    }
+
+    #[test]
+    fn a_concealed_secret_is_not_in_the_digest() {
+        let request = |password: &str| {
+            let credentials = own::Credentials { username: String::new(), password: password.to_owned() };
+            let message =
+                own::AdoptClusterRequest { connection: Some(own::Connection { credentials: Some(credentials), ..Default::default() }), ..Default::default() };
+            let mut request = Request::new(message);
+            request.extensions_mut().insert(Grant::new(Identity::anonymous().into(), Role::Editor).unwrap());
+            request.metadata_mut().insert(IDEMPOTENCY_KEY, "k".parse().unwrap());
+            let conceal = |message: &mut own::AdoptClusterRequest| message.connection = None;
+            let (_, caller, message) = changing_secret(request, conceal).unwrap();
+            assert_eq!(message.connection.unwrap().credentials.unwrap().password, password);
+            caller.key.unwrap().1
+        };
+        assert_eq!(request("hunter2"), request("hunter3"));
     }
 
     #[test]

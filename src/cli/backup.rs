@@ -1,13 +1,12 @@
 //! `redkeep backup`: taking, listing, showing, changing and deleting backups.
 
 use super::client::{Session, changing};
-use super::error::{Error, Exit};
+use super::error::Error;
 use super::table::{self, Facts, Grid};
-use super::{BackupCommand, CreateBackup, DeleteBackup, Expires, ListOfCluster, Output, UpdateBackup, json, operation, print, text};
+use super::{BackupCommand, CreateBackup, DeleteBackup, Expires, ListOfCluster, Output, UpdateBackup, json, labels, operation, print, text};
 use crate::pb::own::backup::{Level, State};
 use crate::pb::own::{self, Backup, ShardArtifact};
 use chrono::{DateTime, Utc};
-use std::collections::BTreeMap;
 use tonic::Response;
 
 /// Carries out a command on backups.
@@ -98,17 +97,6 @@ fn update_request(args: UpdateBackup, now: DateTime<Utc>) -> Result<own::UpdateB
         holds: args.holds,
         clear_suspect: false,
     })
-}
-
-fn labels(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Error> {
-    let mut labels = BTreeMap::new();
-    for (key, value) in pairs {
-        let shown = text::escape(&key);
-        if labels.insert(key, value).is_some() {
-            return Err(Error::new(Exit::Usage, format!("label {shown} is given twice")));
-        }
-    }
-    Ok(labels)
 }
 
 fn rows_text(backups: &[Backup], now: DateTime<Utc>) -> String {
@@ -275,7 +263,7 @@ mod tests {
     #[test]
     fn a_label_has_one_value() {
         let twice = vec![("a".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())];
-        assert_eq!(labels(twice).unwrap_err().exit(), Exit::Usage);
+        assert_eq!(labels(twice).unwrap_err().exit(), crate::cli::Exit::Usage);
     }
 
     fn sample() -> Backup {

@@ -122,6 +122,10 @@ fn outcome(operation: &Operation) -> Result<String, Error> {
                 let (id, cluster) = (text::escape(&backup.id), text::escape(&backup.cluster_id));
                 return Ok(format!("backup {id} of cluster {cluster} is {state}: {size}, {keys} keys, level {level}, in {took}"));
             }
+            if let Some(cluster) = response::<pb::managed::Cluster>(any).filter(|_| about.backup_id.is_empty()) {
+                let (id, health) = (text::escape(&cluster.id), table::known(cluster.health().as_str_name()));
+                return Ok(format!("{}: done in {took}; cluster {id} was seen with health {health}", text::escape(&operation.description)));
+            }
             let backup = if about.backup_id.is_empty() { String::new() } else { format!(", backup {}", text::escape(&about.backup_id)) };
             Ok(format!("operation {id} succeeded in {took}: {}{backup}", text::escape(&operation.description)))
         }
@@ -131,9 +135,13 @@ fn outcome(operation: &Operation) -> Result<String, Error> {
 
 fn started(operation: &Operation) -> String {
     let id = text::escape(&operation.id);
-    let backup_id = About::of(operation).backup_id;
-    let backup = if backup_id.is_empty() { String::new() } else { format!("\nbackup {}", text::escape(&backup_id)) };
-    format!("operation {id} started: {}{backup}\nfollow it with: redkeep operation wait {id}", text::escape(&operation.description))
+    let about = About::of(operation);
+    let concerned = match (about.backup_id.as_str(), about.cluster_id.as_str()) {
+        ("", "") => String::new(),
+        ("", cluster) => format!("\ncluster {}", text::escape(cluster)),
+        (backup, _) => format!("\nbackup {}", text::escape(backup)),
+    };
+    format!("operation {id} started: {}{concerned}\nfollow it with: redkeep operation wait {id}", text::escape(&operation.description))
 }
 
 /// What the metadata of an operation tells, whatever its type.

@@ -17,7 +17,7 @@ const ROOMS: [&[&str]; 9] = [
     &["snapshot", "store", "fleet"],
     &["artifacts", "redis"],
     &["operation", "rdb", "auth"],
-    &["cluster", "backup", "failure"],
+    &["cluster", "backup", "failure", "secrets"],
     &["pb", "telemetry"],
 ];
 

@@ -1,5 +1,6 @@
 //! The one integration test binary: a module a boundary.
 
+mod adopt;
 mod api;
 mod backup;
 mod cli;

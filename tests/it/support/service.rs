@@ -23,6 +23,7 @@ pub struct Setup {
     executor: String,
     artifacts: String,
     clusters: String,
+    secrets: String,
 }
 
 impl Default for Setup {
@@ -35,7 +36,7 @@ impl Setup {
     /// Ports are free ones, there is no wait after a fork, and deleted files go at once.
     pub fn new() -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
-        Self { folder, executor: String::new(), artifacts: "url = \"file:artifacts\"\n".into(), clusters: String::new() }
+        Self { folder, executor: String::new(), artifacts: "url = \"file:artifacts\"\n".into(), clusters: String::new(), secrets: String::new() }
     }
 
     /// Sets a key of `[executor]`, in TOML.
@@ -47,6 +48,19 @@ impl Setup {
     /// Replaces the lines of `[artifacts]`.
     pub fn artifacts(mut self, lines: &str) -> Self {
         self.artifacts = format!("{lines}\n");
+        self
+    }
+
+    /// Writes a new key, and names it as the one that seals credentials.
+    pub fn secrets(mut self, name: &str) -> Self {
+        redkeep::secrets::Key::create(&self.folder().join(name)).expect("a key is written");
+        self.secrets = format!("[secrets]\nkey_file = {name:?}\n");
+        self
+    }
+
+    /// Takes the key out of the configuration.
+    pub fn without_secrets(mut self) -> Self {
+        self.secrets.clear();
         self
     }
 
@@ -85,8 +99,8 @@ impl Setup {
             }
         }
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}{}",
-            self.artifacts, self.clusters
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}{}{}",
+            self.artifacts, self.secrets, self.clusters
         );
         let file = self.folder().join("redkeep.toml");
         std::fs::write(&file, text).expect("the configuration is written");
