@@ -64,6 +64,15 @@ Examples:
   redkeep backup update ID --hold 'case 1729' --expires never
   redkeep backup update ID --no-holds --expires 7d";
 
+const COPY_EXAMPLES: &str = "\
+Examples:
+  redkeep backup copy ID --name keep-2030 --wait";
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  redkeep backup export ID --bucket reports --wait
+  redkeep backup export ID --bucket reports --path daily/2030-01-31 --as-stored";
+
 /// Backups of Redis and Valkey as long-running operations.
 #[derive(Parser, Debug)]
 #[command(name = "redkeep", version, after_help = format!("{EXAMPLES}{EXIT_STATUSES}"), max_term_width = 110)]
@@ -380,6 +389,12 @@ pub enum BackupCommand {
     /// Change the name, labels, expiry or holds of a backup.
     #[command(after_help = UPDATE_EXAMPLES)]
     Update(UpdateBackup),
+    /// Make an independent copy of a backup: it stays when its source goes.
+    #[command(after_help = COPY_EXAMPLES)]
+    Copy(CopyBackup),
+    /// Write the dumps of a backup to a bucket of the service's configuration, each as a plain RDB file.
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(ExportBackup),
     /// Delete a backup. Its name is free at once, its files go after the grace time.
     Delete(DeleteBackup),
 }
@@ -429,6 +444,40 @@ pub struct UpdateBackup {
     /// Lift every hold.
     #[arg(long, conflicts_with = "holds")]
     pub no_holds: bool,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Arguments of `backup copy`.
+#[derive(Args, Debug)]
+pub struct CopyBackup {
+    /// Backup to copy.
+    #[arg(value_name = "BACKUP")]
+    pub id: String,
+    /// Name of the copy, unique in the folder; the service makes one up otherwise.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Arguments of `backup export`.
+#[derive(Args, Debug)]
+pub struct ExportBackup {
+    /// Backup to export.
+    #[arg(value_name = "BACKUP")]
+    pub id: String,
+    /// Bucket, by its name in the service's configuration.
+    #[arg(long, value_name = "BUCKET")]
+    pub bucket: String,
+    /// Folder in the bucket, such as daily/2030-01-31.
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
+    /// Write the segments as they are stored, compressed or not.
+    #[arg(long)]
+    pub as_stored: bool,
     /// How the change is made.
     #[command(flatten)]
     pub change: Change,
@@ -596,8 +645,20 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_and_an_export_are_described() {
+        let line = "redkeep backup copy b1 --name n --wait";
+        let Command::Client(Client::Backup(Backups { command: BackupCommand::Copy(args), .. })) = parse(line).unwrap() else { panic!("{line}") };
+        assert_eq!((args.id.as_str(), args.name.as_deref(), args.change.wait), ("b1", Some("n"), true));
+        let line = "redkeep backup export b1 --bucket reports --path a/b --as-stored";
+        let Command::Client(Client::Backup(Backups { command: BackupCommand::Export(args), .. })) = parse(line).unwrap() else { panic!("{line}") };
+        assert_eq!((args.bucket.as_str(), args.path.as_deref(), args.as_stored, args.change.wait), ("reports", Some("a/b"), true, false));
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused() {
         for line in [
+            "redkeep backup copy",
+            "redkeep backup export b1",
             "redkeep",
             "redkeep backup create",
             "redkeep backup create main --label novalue",

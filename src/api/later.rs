@@ -22,14 +22,13 @@ const TOKENS: &str = "no token is needed: the service listens on loopback only; 
 const ENDPOINTS: &str = "every service answers at the address of this one; give it to the client in place of discovery";
 const LOGS: &str = "read the log on the server itself";
 const RESHARDING: &str = "use redis-cli --cluster on the servers";
-const FILES: &str = "copy the files from the folder in storage that redkeep.v1.BackupService.Get shows as `path`; those ending in .zst are \
-    compressed with zstd";
 
 /// What to say of each call, in order of its path.
-const SENTENCES: [(&str, &str); 56] = [
-    ("/redkeep.v1.BackupService/Copy", FILES),
-    ("/redkeep.v1.BackupService/Export", FILES),
-    ("/redkeep.v1.BackupService/GetDownloadLinks", FILES),
+const SENTENCES: [(&str, &str); 54] = [
+    (
+        "/redkeep.v1.BackupService/GetDownloadLinks",
+        "write the dump to a bucket with redkeep.v1.BackupService.Export, or copy the files from the folder in storage that redkeep.v1.BackupService.Get shows as `path`",
+    ),
     (
         "/redkeep.v1.BackupService/Import",
         "keep the dump as a file, or start a server on it and take a backup of that server with redkeep.v1.BackupService.Create",
@@ -118,9 +117,11 @@ mod tests {
     use tower::ServiceExt;
 
     /// Every call that is built.
-    const BUILT: [&str; 24] = [
+    const BUILT: [&str; 26] = [
+        "/redkeep.v1.BackupService/Copy",
         "/redkeep.v1.BackupService/Create",
         "/redkeep.v1.BackupService/Delete",
+        "/redkeep.v1.BackupService/Export",
         "/redkeep.v1.BackupService/Get",
         "/redkeep.v1.BackupService/List",
         "/redkeep.v1.BackupService/Update",

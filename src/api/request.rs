@@ -1,6 +1,7 @@
 //! What the handlers read of a request beside its message: identifiers, folders, the key that makes a call repeatable.
 
 use super::status::{self, invalid, not_found};
+use crate::artifacts::bucket::Key;
 use crate::auth::Grant;
 use crate::backup::{BackupId, Labels, Name};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
@@ -96,6 +97,20 @@ pub(super) fn name(text: &str) -> Result<Name, Status> {
     text.parse().map_err(|fault: crate::backup::BadName| invalid("name", fault.to_string()))
 }
 
+/// Folders in a bucket, with `/` between them and at neither end; may be empty. Each has letters, digits, `-`, `_` and `.`.
+pub(super) fn export_path(text: &str) -> Result<String, Status> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
+    if !text.chars().all(legal) {
+        return Err(invalid("path", "must have only letters, digits, `-`, `_` and `.`, with `/` between folders"));
+    }
+    if !text.is_empty()
+        && let Err(bad) = text.parse::<Key>()
+    {
+        return Err(invalid("path", bad.to_string()));
+    }
+    Ok(text.to_owned())
+}
+
 /// Labels; the validator has checked them.
 pub(super) fn labels(labels: std::collections::BTreeMap<String, String>) -> Labels {
     labels
@@ -172,6 +187,18 @@ mod tests {
             caller.key.unwrap().1
         };
         assert_eq!(request("hunter2"), request("hunter3"));
+    }
+
+    #[test]
+    fn a_path_stays_in_its_bucket() {
+        for good in ["", "a", "daily/2030-01-31", "a.b/_c/-d", "...", &"a/".repeat(100).trim_end_matches('/')] {
+            assert_eq!(export_path(good).unwrap(), good);
+        }
+        for bad in ["/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/..", "a/.", "a b", "a\\b", "a\0", "é", "a\n", ".redkeep", "a/.redkeep/b", "~/a:b"]
+        {
+            let refused = export_path(bad).expect_err(bad);
+            assert_eq!((refused.code(), refused.message().starts_with("path must")), (tonic::Code::InvalidArgument, true), "{bad}: {refused:?}");
+        }
     }
 
     #[test]

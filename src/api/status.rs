@@ -28,6 +28,13 @@ pub(super) fn not_found(kind: &str, name: &str) -> Status {
     Status::with_error_details(Code::NotFound, format!("{kind} {} not found", shown(name)), details)
 }
 
+/// The bucket is there, but not for backups of this folder.
+pub(super) fn forbidden_bucket(bucket: &str, folder: &str) -> Status {
+    let message = format!("bucket {} does not take backups of folder \"{folder}\"; it is listed under `folders` of [[buckets]] which it takes", shown(bucket));
+    let details = ErrorDetails::with_resource_info("bucket", bucket, "", "not open to this folder");
+    Status::with_error_details(Code::PermissionDenied, message, details)
+}
+
 /// A name from a request as it is shown: bounded, and without control characters.
 fn shown(name: &str) -> String {
     let text: String = name.chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect();

@@ -1,9 +1,11 @@
-//! `redkeep backup`: taking, listing, showing, changing and deleting backups.
+//! `redkeep backup`: taking, listing, showing, changing, copying, exporting and deleting backups.
 
 use super::client::{Session, changing};
 use super::error::Error;
 use super::table::{self, Facts, Grid};
-use super::{BackupCommand, CreateBackup, DeleteBackup, Expires, ListOfCluster, Output, UpdateBackup, json, labels, operation, print, text};
+use super::{
+    BackupCommand, CopyBackup, CreateBackup, DeleteBackup, Expires, ExportBackup, ListOfCluster, Output, UpdateBackup, json, labels, operation, print, text,
+};
 use crate::pb::own::backup::{Level, State};
 use crate::pb::own::{self, Backup, ShardArtifact};
 use chrono::{DateTime, Utc};
@@ -16,6 +18,8 @@ pub(super) async fn run(session: &Session, command: BackupCommand) -> Result<(),
         BackupCommand::List(args) => list(session, args).await,
         BackupCommand::Get(args) => get(session, args.id).await,
         BackupCommand::Update(args) => update(session, args).await,
+        BackupCommand::Copy(args) => copy(session, args).await,
+        BackupCommand::Export(args) => export(session, args).await,
         BackupCommand::Delete(args) => delete(session, args).await,
     }
 }
@@ -68,6 +72,21 @@ async fn update(session: &Session, args: UpdateBackup) -> Result<(), Error> {
     let request = changing(update_request(args, Utc::now())?, key.as_deref())?;
     let operation = session.change(session.backups().update(request)).await?;
     operation::settle(session, operation, wait).await
+}
+
+async fn copy(session: &Session, args: CopyBackup) -> Result<(), Error> {
+    let request = own::CopyBackupRequest { backup_id: args.id, name: args.name.unwrap_or_default() };
+    let request = changing(request, args.change.idempotency_key.as_deref())?;
+    let operation = session.change(session.backups().copy(request)).await?;
+    operation::settle(session, operation, args.change.wait).await
+}
+
+async fn export(session: &Session, args: ExportBackup) -> Result<(), Error> {
+    let path = args.path.unwrap_or_default();
+    let request = own::ExportBackupRequest { backup_id: args.id, bucket: args.bucket, path, as_stored: args.as_stored };
+    let request = changing(request, args.change.idempotency_key.as_deref())?;
+    let operation = session.change(session.backups().export(request)).await?;
+    operation::settle(session, operation, args.change.wait).await
 }
 
 async fn delete(session: &Session, args: DeleteBackup) -> Result<(), Error> {

@@ -5,6 +5,8 @@ mod api;
 mod backup;
 mod cli;
 mod content;
+mod copy;
+mod export;
 mod faults;
 mod grpcurl;
 mod house;

@@ -24,6 +24,7 @@ pub struct Setup {
     artifacts: String,
     clusters: String,
     secrets: String,
+    buckets: String,
 }
 
 impl Default for Setup {
@@ -36,7 +37,14 @@ impl Setup {
     /// Ports are free ones, there is no wait after a fork, and deleted files go at once.
     pub fn new() -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
-        Self { folder, executor: String::new(), artifacts: "url = \"file:artifacts\"\n".into(), clusters: String::new(), secrets: String::new() }
+        Self {
+            folder,
+            executor: String::new(),
+            artifacts: "url = \"file:artifacts\"\n".into(),
+            clusters: String::new(),
+            secrets: String::new(),
+            buckets: String::new(),
+        }
     }
 
     /// Sets a key of `[executor]`, in TOML.
@@ -80,6 +88,18 @@ impl Setup {
         self
     }
 
+    /// Adds a bucket below the folder of the configuration, for backups of `folders`, a list in TOML.
+    pub fn bucket(mut self, name: &str, root: &str, folders: &str) -> Self {
+        writeln!(self.buckets, "[[buckets]]\nname = \"{name}\"\nurl = \"file:{root}\"\nfolders = {folders}").expect("a text grows");
+        self
+    }
+
+    /// Takes all buckets away.
+    pub fn without_buckets(mut self) -> Self {
+        self.buckets.clear();
+        self
+    }
+
     /// The folder of store, artifacts and configuration.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -99,8 +119,8 @@ impl Setup {
             }
         }
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}{}{}",
-            self.artifacts, self.secrets, self.clusters
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}{}{}{}",
+            self.artifacts, self.secrets, self.clusters, self.buckets
         );
         let file = self.folder().join("redkeep.toml");
         std::fs::write(&file, text).expect("the configuration is written");
