@@ -134,6 +134,13 @@ impl Grant {
         &self.identity.subject
     }
 
+    /// The folder of a caller who has a role in exactly one.
+    pub fn only_folder(&self) -> Option<&FolderId> {
+        let Roles { everywhere, folders } = &self.identity.roles;
+        let mut folders = folders.keys();
+        if everywhere.is_some() { None } else { folders.next().filter(|_| folders.next().is_none()) }
+    }
+
     /// Whether the call may touch what is in this folder.
     ///
     /// # Errors
@@ -195,6 +202,15 @@ mod tests {
         assert_eq!(grant.folder(&"news".parse().unwrap()), Err(Denied::TooSmall(Role::Editor)));
         assert_eq!(grant.folder(&"bank".parse().unwrap()), Err(Denied::Hidden));
         assert_eq!(Grant::new(who, Role::Admin).unwrap_err(), Denied::TooSmall(Role::Admin));
+    }
+
+    #[test]
+    fn only_one_folder_is_the_only_one() {
+        let only = |everywhere, folders| Grant::new(identity(everywhere, folders), Role::Viewer).unwrap().only_folder().cloned();
+        assert_eq!(only(None, &[("shop", Role::Editor)]), Some("shop".parse().unwrap()));
+        assert_eq!(only(None, &[("shop", Role::Editor), ("news", Role::Auditor)]), None);
+        assert_eq!(only(Some(Role::Viewer), &[("shop", Role::Editor)]), None);
+        assert_eq!(only(Some(Role::Admin), &[]), None);
     }
 
     #[test]

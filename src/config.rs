@@ -4,6 +4,7 @@
 //! secret is part of it: passwords stay in files or the environment.
 
 mod clusters;
+mod memstore;
 mod section;
 
 use crate::artifacts;
@@ -11,6 +12,7 @@ use crate::executor;
 use crate::fleet::Definition;
 use crate::store::Zones;
 use chrono::{DateTime, Utc};
+pub use memstore::MemStore;
 use section::{Faults, Section};
 use std::fmt;
 use std::net::SocketAddr;
@@ -41,6 +43,8 @@ pub struct Config {
     pub executor: executor::Options,
     /// Clusters that are known.
     pub clusters: Vec<Definition>,
+    /// How the MemStore calls work.
+    pub memstore: MemStore,
     /// The file it was read from, if there is one.
     pub file: Option<PathBuf>,
 }
@@ -187,13 +191,15 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     };
     section.end();
 
+    let memstore = memstore::read(root.section("memstore"));
+
     let clusters = clusters::read(root.sections("clusters"), base, modified);
     root.end();
 
     let faults = faults.take();
     if faults.is_empty() {
         let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
-        Ok(Config { listen, admin_listen, store: store_path, artifacts, executor, clusters, file })
+        Ok(Config { listen, admin_listen, store: store_path, artifacts, executor, clusters, memstore, file })
     } else {
         Err(Error { faults })
     }
@@ -202,6 +208,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Flavor;
     use crate::fleet::PasswordSource;
 
     fn read(text: &str) -> Result<Config, Vec<String>> {
@@ -301,6 +308,38 @@ mod tests {
         assert_eq!(read_with(text, &[("server.nonsense", "1")]).unwrap_err().len(), 1);
         assert_eq!(variable_key("REDKEEP_SERVER__LISTEN").as_deref(), Some("server.listen"));
         assert_eq!(variable_key("REDKEEP_ENDPOINT"), None);
+    }
+
+    #[test]
+    fn the_memstore_calls_are_served_unless_told_otherwise() {
+        let defaults = read("").unwrap().memstore;
+        assert_eq!(defaults, MemStore { enabled: true, allow_cluster_mode: false, quota: None, project: "default".parse().unwrap() });
+        let set = read("[memstore]\nenabled = false\nallow_cluster_mode = true\nquota = 100\nproject = \"shop\"\n").unwrap().memstore;
+        assert_eq!(set, MemStore { enabled: false, allow_cluster_mode: true, quota: Some(100), project: "shop".parse().unwrap() });
+        let faults = read("[memstore]\nenabled = 1\nquota = 10001\nproject = \"A\"\npath = \"/v1\"\n").unwrap_err();
+        assert_eq!(faults.len(), 4, "{faults:#?}");
+        assert!(faults.iter().all(|fault| fault.starts_with("memstore.")), "{faults:#?}");
+    }
+
+    #[test]
+    fn a_cluster_may_tell_its_flavor() {
+        let flavor = |text: &str| read(&format!("[[clusters]]\nid = \"a\"\nnodes = [\"h:1\"]\n{text}\n")).map(|config| config.clusters[0].flavor.clone());
+        assert_eq!(flavor("").unwrap(), Flavor::default());
+        let whole = flavor("flavor = { id = \"7a\", name = \"m2a.large\", vcpu = 2, memory_gib = 8 }").unwrap();
+        assert_eq!(whole, Flavor { id: "7a".into(), name: "m2a.large".into(), vcpu: 2, memory_gib: Some(8) });
+        let named = flavor("flavor = { name = \"m2a.large\" }").unwrap();
+        assert_eq!(named, Flavor { id: "m2a.large".into(), name: "m2a.large".into(), ..Flavor::default() });
+        for (bad, key) in [
+            ("{ vcpu = 0 }", "clusters[0].flavor.vcpu: "),
+            ("{ memory_gib = 0 }", "clusters[0].flavor.memory_gib: "),
+            ("{ memory_gib = -1 }", "clusters[0].flavor.memory_gib: "),
+            ("{ name = \"\" }", "clusters[0].flavor.name: "),
+            ("{ disk = 1 }", "clusters[0].flavor.disk: "),
+            ("\"large\"", "clusters[0].flavor: "),
+        ] {
+            let faults = flavor(&format!("flavor = {bad}")).unwrap_err();
+            assert!(matches!(faults.as_slice(), [only] if only.starts_with(key)), "{bad}: {faults:?}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod fault;
 mod record;
 
 use crate::artifacts::Storage;
-use crate::backup::{Backup, BackupId, Labels, Name, Origin, State as BackupState};
+use crate::backup::{Backup, BackupId, Labels, Name, Origin, Source, State as BackupState};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::fleet::{Definition, Fleet};
 use crate::operation::{Door, Epoch, Operation, OperationId, Policy, Progress, Spec, State, Tally};
@@ -201,6 +201,7 @@ impl Executor {
             id: backup_id,
             folder_id: cluster.folder_id.clone(),
             cluster_id: cluster.id.clone(),
+            source: Some(self.source(cluster)),
             name: draft.name,
             labels: draft.labels,
             state: BackupState::Creating,
@@ -223,6 +224,15 @@ impl Executor {
             shards: Vec::new(),
         };
         self.submit(operation, Some(row), caller).await
+    }
+
+    /// What is known of a cluster without asking its servers.
+    fn source(&self, cluster: &Definition) -> Source {
+        let mut source = Source { cluster_name: cluster.name.clone(), cluster_mode: None, flavor: cluster.flavor.clone() };
+        if let Some(view) = self.0.fleet.seen(&cluster.id) {
+            source.learn(&view);
+        }
+        source
     }
 
     /// Accepts work on a backup. Durable on return; the work begins after it.

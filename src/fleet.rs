@@ -4,7 +4,7 @@
 //! operations or the wire.
 
 use crate::backup::Labels;
-use crate::cluster::{ClusterId, FolderId, Health, Host, ONLY_SHARD, Role, Timestamp, View};
+use crate::cluster::{ClusterId, Flavor, FolderId, Health, Host, ONLY_SHARD, Role, Timestamp, View};
 use crate::redis::facts::Facts;
 use crate::redis::source::{self, Barred, Choice, Rules};
 use crate::redis::topology::{Seen, Topology};
@@ -82,6 +82,8 @@ pub struct Definition {
     pub allow_output_buffer_risk: bool,
     /// Networks in which discovered hosts are given the credentials; none means the networks of the nodes.
     pub discovery_allow: Vec<IpNet>,
+    /// The machines of its servers; what they report of their memory counts when none is declared here.
+    pub flavor: Flavor,
 }
 
 /// The password cannot be read. The path is the configuration's own, and nothing of the content is told.
@@ -166,6 +168,7 @@ impl Definition {
             engine: shown.map(|facts| facts.engine.as_str().to_owned()).unwrap_or_default(),
             hosts,
             probed_at,
+            cluster_mode: topology.answered().any(|(_, facts)| facts.cluster_mode),
         }
     }
 
@@ -291,6 +294,12 @@ impl Fleet {
         };
         *last = Some((Instant::now(), view.clone()));
         Some(view)
+    }
+
+    /// What the last look found, whenever it was, without another. `None` when there was none yet, or one is under way.
+    pub fn seen(&self, id: &ClusterId) -> Option<View> {
+        let entry = self.clusters.get(id)?;
+        entry.last.try_lock().ok()?.as_ref().map(|(_, view)| view.clone())
     }
 
     /// Looks at every host of a cluster and chooses a source, without starting anything. Fit hosts are asked for what only a

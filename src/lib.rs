@@ -12,6 +12,17 @@
 //! demo          the whole way on servers started for the purpose
 //! offline       commands on the data of a service that is not running
 //! server        builds the rooms, binds the ports, serves, stops gracefully
+//! memstore      the MemStore calls under /v1/backups, on the same handlers' executor
+//!   route         which call a path and a method are
+//!   visitor       who calls, and in which project
+//!   body          a request's body as JSON, bounded
+//!   name          the rule for names that callers give
+//!   filter        what a list is to hold
+//!   destination   where an export goes
+//!   precondition  what a cluster must be for a backup
+//!   calls         the six calls
+//!   render        a backup as callers see it
+//!   answer        answers and refusals in their one shape
 //! config        file, environment and flags become one checked value
 //! api           the services: parse, ask, render
 //!   codec         every request is checked as it is read
@@ -51,6 +62,7 @@
 //! ```text
 //! main
 //! demo, server, offline
+//! memstore
 //! cli, api, config
 //! executor
 //! snapshot, store, fleet
@@ -93,6 +105,7 @@ pub mod demo;
 pub mod executor;
 pub mod failure;
 pub mod fleet;
+pub mod memstore;
 pub mod offline;
 pub mod operation;
 pub mod pb;

@@ -73,6 +73,8 @@ pub enum Door {
     Managed,
     /// Our own schema.
     Redkeep,
+    /// The MemStore calls.
+    MemStore,
 }
 
 /// When a backup may be removed by itself.

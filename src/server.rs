@@ -9,6 +9,7 @@ use crate::auth::Gate;
 use crate::config::{self, Config};
 use crate::executor::Executor;
 use crate::fleet::Fleet;
+use crate::memstore;
 use crate::store::Store;
 use crate::store::sled::{self, SledStore};
 use axum::Router;
@@ -131,7 +132,11 @@ impl Server {
         let storage = Storage::open(config.artifacts)?;
         let fleet = Arc::new(Fleet::new(config.clusters));
         let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, fleet, storage, config.executor);
-        let (router, health) = api::router(executor.clone(), Arc::new(Gate::Open)).await.map_err(|fault| Error::Build(fault.to_string()))?;
+        let gate = Arc::new(Gate::Open);
+        let (mut router, health) = api::router(executor.clone(), Arc::clone(&gate)).await.map_err(|fault| Error::Build(fault.to_string()))?;
+        if config.memstore.enabled {
+            router = router.merge(memstore::router(executor.clone(), gate, config.memstore));
+        }
         let (api, admin) = (listen(config.listen).await?, listen(config.admin_listen).await?);
         let admin_router = admin_router(Arc::clone(&store), stop.clone());
         if let (Ok(listen), Ok(admin_listen)) = (api.local_addr(), admin.local_addr()) {

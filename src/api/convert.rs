@@ -55,7 +55,7 @@ fn response(response: &Response, door: Door) -> Any {
     match response {
         Response::Cluster(view) => any(&cluster(view)),
         Response::Backup(row) => match door {
-            Door::Redkeep => any(&own_backup(row)),
+            Door::Redkeep | Door::MemStore => any(&own_backup(row)),
             Door::Managed => any(&managed_backup(row)),
         },
         Response::Empty => empty(),
@@ -67,10 +67,10 @@ fn metadata(operation: &Operation) -> Any {
     let (cluster_id, backup_id) = (operation.cluster_id.to_string(), operation.backup_id.to_string());
     match (&operation.spec, operation.door) {
         (Spec::CreateBackup, Door::Managed) => any(&managed::BackupClusterMetadata { cluster_id, backup_id, progress }),
-        (Spec::CreateBackup, Door::Redkeep) => any(&own::CreateBackupMetadata { cluster_id, backup_id, progress }),
+        (Spec::CreateBackup, Door::Redkeep | Door::MemStore) => any(&own::CreateBackupMetadata { cluster_id, backup_id, progress }),
         (Spec::UpdateBackup(_), _) => any(&own::UpdateBackupMetadata { cluster_id, backup_id, progress }),
         (Spec::DeleteBackup, Door::Managed) => any(&managed::DeleteBackupMetadata { backup_id, progress }),
-        (Spec::DeleteBackup, Door::Redkeep) => any(&own::DeleteBackupMetadata { cluster_id, backup_id, progress }),
+        (Spec::DeleteBackup, Door::Redkeep | Door::MemStore) => any(&own::DeleteBackupMetadata { cluster_id, backup_id, progress }),
     }
 }
 
