@@ -1,7 +1,7 @@
 //! Where artifacts lie: their keys, the upload in parts, the manifest and the facts.
 //!
-//! Owns the layout below the storage root, and alone names the object-store crate. Knows nothing of Redis, nor of who decides
-//! what is written.
+//! Owns the layout below the storage root, and alone names the object-store crate. Owns the buckets, too, to which dumps may be
+//! exported. Knows nothing of Redis, nor of who decides what is written.
 //!
 //! ```text
 //! <root>/<folder>/<cluster>/<backup>/<epoch>/<shard>-<segment>.rdb[.zst]
@@ -10,10 +10,15 @@
 //! <root>/<folder>/<cluster>/<backup>/facts/<revision>.json      name, labels, expiry, holds, tombstone; highest revision wins
 //! ```
 
+pub mod bucket;
 pub mod manifest;
+mod transfer;
+
+pub use transfer::{Content, Move, Written};
 
 use crate::backup::BackupId;
 use crate::cluster::{ClusterId, FolderId};
+use bucket::Bucket;
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -120,6 +125,14 @@ pub enum Error {
     /// The key is taken by something else.
     #[error("the artifact storage already has another {0}")]
     Exists(String),
+    /// What is under the key is not what was stored there.
+    #[error("the artifact storage does not have {name} as it was stored: {what}")]
+    Corrupt {
+        /// Name of the object.
+        name: String,
+        /// What differs.
+        what: String,
+    },
 }
 
 impl Error {
@@ -134,6 +147,7 @@ impl Error {
             io::ErrorKind::PermissionDenied => Self::Denied("permission denied"),
             io::ErrorKind::ReadOnlyFilesystem => Self::Denied("the file system is read-only"),
             io::ErrorKind::NotADirectory => Self::Denied("a part of its path is not a folder"),
+            io::ErrorKind::InvalidFilename => Self::Denied("a part of its path is too long"),
             kind => Self::Unavailable { what: kind.to_string(), source: Some(fault.into()) },
         }
     }
@@ -170,6 +184,7 @@ fn file_name(path: &str) -> String {
 pub struct Storage {
     objects: Arc<dyn ObjectStore>,
     options: Options,
+    buckets: Arc<[Bucket]>,
 }
 
 impl fmt::Debug for Storage {
@@ -221,7 +236,23 @@ impl Storage {
             _ => Error::from_io(fault),
         })?;
         let objects = LocalFileSystem::new_with_prefix(&options.root)?.with_fsync(true);
-        Ok(Self { objects: Arc::new(objects), options })
+        Ok(Self { objects: Arc::new(objects), options, buckets: Arc::default() })
+    }
+
+    /// Opens the buckets that dumps may be exported to, and makes the roots that are not there.
+    ///
+    /// # Errors
+    ///
+    /// [`bucket::Unusable`], which names the bucket: its root cannot be made or read, or meets that of the storage, where an
+    /// export could lie among the files of backups.
+    pub fn with_buckets(self, buckets: Vec<bucket::Options>) -> Result<Self, bucket::Unusable> {
+        let buckets = buckets.into_iter().map(|options| Bucket::open(options, &self.options.root)).collect::<Result<_, _>>()?;
+        Ok(Self { buckets, ..self })
+    }
+
+    /// The bucket of this name.
+    pub fn bucket(&self, name: &str) -> Option<&Bucket> {
+        self.buckets.iter().find(|bucket| bucket.name().as_str() == name)
     }
 
     /// How artifacts are compressed.

@@ -6,7 +6,7 @@
 use crate::cluster::{ClusterId, Flavor, FolderId, Role, Timestamp, View};
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use uuid::Uuid;
@@ -327,8 +327,11 @@ pub struct Backup {
     pub holds: Vec<Hold>,
     /// The operation that made it, in text form.
     pub operation_id: String,
-    /// The operation that works on it now, in text form: it cannot be changed or deleted meanwhile.
+    /// The operation that changes or makes it now, in text form: it cannot be changed or deleted meanwhile.
     pub busy: Option<String>,
+    /// The operations that read its files now, in text form, at most [`Backup::READERS`]: it cannot be deleted meanwhile.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub readers: BTreeSet<String>,
     /// Revision of the newest facts file in storage; 0 when there is none.
     pub facts_revision: u64,
     /// The attempt that made the files, which names their folder; absent until it is available.
@@ -350,6 +353,9 @@ pub struct Backup {
 }
 
 impl Backup {
+    /// Most operations that read one backup at once.
+    pub const READERS: usize = 64;
+
     /// Whether the calls that know only finished backups show it.
     pub fn is_available(&self) -> bool {
         self.state == State::Available
@@ -362,8 +368,77 @@ impl Backup {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A backup of one shard, as a store keeps it.
+    pub(crate) fn sample() -> Backup {
+        let at = Timestamp::UNIX_EPOCH;
+        let shard = Shard {
+            name: "shard1".into(),
+            source_host: "a:6379".into(),
+            source_role: Role::Replica,
+            engine: "redis".into(),
+            engine_version: "7.2.5".into(),
+            rdb_version: 11,
+            size_bytes: 100,
+            stored_bytes: 40,
+            sha256: "ab".repeat(32),
+            checksum: Checksum::Verified,
+            level: Level::Walked,
+            opaque_reason: String::new(),
+            keys: 9,
+            expiring: 1,
+            databases: Vec::new(),
+            types: BTreeMap::new(),
+            functions: 0,
+            replication_id: "cd".repeat(20),
+            replication_offset: 7,
+            used_memory_bytes: 1000,
+            fork_micros: None,
+            copy_on_write_bytes: None,
+            snapshot_started_at: at,
+            snapshot_at: at,
+            upload_started_at: at,
+            upload_ended_at: at,
+        };
+        Backup {
+            id: BackupId::new(),
+            folder_id: "default".parse().unwrap(),
+            cluster_id: "main".parse().unwrap(),
+            source: None,
+            name: "nightly".parse().unwrap(),
+            labels: Labels::new(),
+            state: State::Available,
+            origin: Origin::Manual,
+            created_at: at,
+            started_at: Some(at),
+            completed_at: Some(at),
+            expires_at: None,
+            holds: Vec::new(),
+            operation_id: "an operation".into(),
+            busy: None,
+            readers: BTreeSet::new(),
+            facts_revision: 0,
+            epoch: Some(1),
+            level: Some(Level::Walked),
+            consistency: Some(Consistency::PointInTime),
+            skew_millis: 0,
+            size_bytes: 100,
+            stored_bytes: 40,
+            compression: "zstd:1".into(),
+            shards: vec![shard],
+        }
+    }
+
+    #[test]
+    fn a_row_without_readers_is_read_as_before() {
+        let row = serde_json::to_value(sample()).unwrap();
+        assert!(row.get("readers").is_none());
+        assert_eq!(serde_json::from_value::<Backup>(row).unwrap().readers, BTreeSet::new());
+        let read = Backup { readers: ["an operation".to_owned()].into(), ..sample() };
+        assert_eq!(serde_json::from_value::<Backup>(serde_json::to_value(&read).unwrap()).unwrap(), read);
+    }
 
     #[test]
     fn names_follow_the_rule() {

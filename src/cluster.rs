@@ -94,6 +94,11 @@ slug! {
     FolderId
 }
 
+slug! {
+    /// Names a bucket that exports may go to: the same rule as a cluster's id.
+    BucketName
+}
+
 /// What a host is to its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,6 +3,7 @@
 //! Every fault is reported at once, with its key; unknown keys are refused. Relative paths are relative to the file. No
 //! secret is part of it: passwords stay in files or the environment.
 
+mod buckets;
 mod clusters;
 mod memstore;
 mod section;
@@ -39,6 +40,8 @@ pub struct Config {
     pub store: PathBuf,
     /// How artifacts are stored.
     pub artifacts: artifacts::Options,
+    /// Where dumps may be exported to.
+    pub buckets: Vec<artifacts::bucket::Options>,
     /// How operations are worked on.
     pub executor: executor::Options,
     /// Clusters that are known.
@@ -192,14 +195,14 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     section.end();
 
     let memstore = memstore::read(root.section("memstore"));
-
+    let buckets = buckets::read(root.sections("buckets"), base, &[("artifacts.url", &root_path), ("store.url", &store_path)]);
     let clusters = clusters::read(root.sections("clusters"), base, modified);
     root.end();
 
     let faults = faults.take();
     if faults.is_empty() {
         let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
-        Ok(Config { listen, admin_listen, store: store_path, artifacts, executor, clusters, memstore, file })
+        Ok(Config { listen, admin_listen, store: store_path, artifacts, buckets, executor, clusters, memstore, file })
     } else {
         Err(Error { faults })
     }
@@ -340,6 +343,42 @@ mod tests {
             let faults = flavor(&format!("flavor = {bad}")).unwrap_err();
             assert!(matches!(faults.as_slice(), [only] if only.starts_with(key)), "{bad}: {faults:?}");
         }
+    }
+
+    #[test]
+    fn buckets_are_read() {
+        let text = "[[buckets]]\nname = \"reports\"\nurl = \"file:exports\"\nfolders = [\"default\", \"shop\"]\n\
+            [[buckets]]\nname = \"far\"\nurl = \"file:///srv/exports\"\nfolders = [\"default\"]\n";
+        let config = read(text).unwrap();
+        let told = |index: usize| (config.buckets[index].name.as_str(), config.buckets[index].root.as_path(), config.buckets[index].folders.len());
+        assert_eq!((told(0), told(1)), (("reports", Path::new("/etc/redkeep/exports"), 2), ("far", Path::new("/srv/exports"), 1)));
+    }
+
+    #[test]
+    fn every_fault_of_a_bucket_is_told() {
+        let bucket = |name: &str, url: &str, folders: &str| format!("[[buckets]]\nname = \"{name}\"\nurl = \"{url}\"\nfolders = {folders}\n");
+        for (text, faults) in [
+            (bucket("a", "s3://reports", "[\"default\"]"), vec!["buckets[0].url: must be `file:`"]),
+            (bucket("a", "file:", "[\"default\"]"), vec!["buckets[0].url: must be `file:`"]),
+            (bucket("Reports", "file:x", "[]"), vec!["buckets[0].name: must consist of", "buckets[0].folders: must list"]),
+            (bucket("a", "file:x", "[\"Shop\"]"), vec!["buckets[0].folders[0]: must consist of"]),
+            (bucket("a", "file:x", "[\"a\"]") + &bucket("a", "file:y", "[\"a\"]"), vec!["buckets[1].name: another bucket"]),
+            (bucket("a", "file:data/artifacts/x", "[\"a\"]"), vec!["buckets[0].url: must not lie inside of artifacts.url"]),
+            (
+                bucket("a", "file:data", "[\"a\"]"),
+                vec!["buckets[0].url: must not lie inside of artifacts.url", "buckets[0].url: must not lie inside of store.url"],
+            ),
+            (
+                "[[buckets]]\nregion = \"x\"\n".to_owned(),
+                vec!["buckets[0].name: must be given", "buckets[0].url: must be", "buckets[0].folders: must list", "buckets[0].region: is not known"],
+            ),
+        ] {
+            let told = read(&text).unwrap_err();
+            assert_eq!(told.len(), faults.len(), "{told:#?}");
+            assert!(told.iter().zip(&faults).all(|(told, fault)| told.starts_with(fault)), "{told:#?}");
+        }
+        let many: String = (0..101).map(|number| bucket(&format!("b{number}"), &format!("file:x{number}"), "[\"a\"]")).collect();
+        assert_eq!(read(&many).unwrap_err(), ["buckets[100].name: there must be at most 100 buckets"]);
     }
 
     #[test]

@@ -10,18 +10,22 @@
 mod attempt;
 mod backup;
 mod collect;
+mod copy;
+mod export;
 mod fault;
 mod record;
+mod stored;
 
 use crate::artifacts::Storage;
+use crate::artifacts::bucket::Key;
 use crate::backup::{Backup, BackupId, Labels, Name, Origin, Source, State as BackupState};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::fleet::{Definition, Fleet};
-use crate::operation::{Door, Epoch, Operation, OperationId, Policy, Progress, Spec, State, Tally};
+use crate::operation::{Door, Epoch, ExportTarget, Operation, OperationId, Policy, Progress, Spec, State, Tally};
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
 use attempt::Running;
 use chrono::{TimeDelta, Utc};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -106,6 +110,17 @@ pub struct Draft {
     pub labels: Labels,
     /// When it may be removed by itself.
     pub expires_at: Option<Timestamp>,
+}
+
+/// Why nothing may be exported to a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExportRefused {
+    /// No bucket of this name is configured.
+    #[error("no such bucket")]
+    Unknown,
+    /// The bucket does not take backups of the folder.
+    #[error("the bucket does not take backups of this folder")]
+    Forbidden,
 }
 
 /// What went wrong so far, for metrics and logs.
@@ -213,6 +228,7 @@ impl Executor {
             holds: Vec::new(),
             operation_id: operation.id.to_string(),
             busy: Some(operation.id.to_string()),
+            readers: BTreeSet::new(),
             facts_revision: 0,
             epoch: None,
             level: None,
@@ -247,6 +263,77 @@ impl Executor {
         self.submit(operation, None, caller).await
     }
 
+    /// Accepts an independent copy of a backup, under a name of its own. Durable on return; the work begins after it.
+    ///
+    /// The copy keeps cluster, what was known of it, labels and all that is known of the content; it was asked for by hand, never expires and is
+    /// held by nobody, whatever holds for its source.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::create`].
+    pub async fn copy_backup(&self, source: BackupId, name: Name, door: Door, caller: Caller) -> Result<Operation, Error> {
+        let source = self.0.store.backup(source).await?;
+        let backup_id = BackupId::new();
+        let mut operation =
+            self.operation(source.folder_id.clone(), source.cluster_id.clone(), backup_id, door, Spec::CopyBackup { source: source.id }, &caller);
+        operation.zone = self.0.fleet.get(&operation.cluster_id).and_then(|cluster| cluster.zone.clone());
+        let row = Backup {
+            id: backup_id,
+            folder_id: source.folder_id,
+            cluster_id: source.cluster_id,
+            source: source.source,
+            name,
+            labels: source.labels,
+            state: BackupState::Creating,
+            origin: Origin::Manual,
+            created_at: operation.created_at,
+            started_at: None,
+            completed_at: None,
+            expires_at: None,
+            holds: Vec::new(),
+            operation_id: operation.id.to_string(),
+            busy: Some(operation.id.to_string()),
+            readers: BTreeSet::new(),
+            facts_revision: 0,
+            epoch: None,
+            level: None,
+            consistency: None,
+            skew_millis: 0,
+            size_bytes: 0,
+            stored_bytes: 0,
+            compression: source.compression,
+            shards: Vec::new(),
+        };
+        self.submit(operation, Some(row), caller).await
+    }
+
+    /// Whether backups of a folder may be exported to a bucket. To be asked before an export is accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`ExportRefused`], by condition.
+    pub fn export_target_allowed(&self, folder: &FolderId, bucket: &str) -> Result<(), ExportRefused> {
+        let bucket = self.0.storage.bucket(bucket).ok_or(ExportRefused::Unknown)?;
+        if bucket.takes(folder) { Ok(()) } else { Err(ExportRefused::Forbidden) }
+    }
+
+    /// Accepts an export of a backup's dumps to a bucket. Durable on return; the work begins after it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] when the target makes no [key](crate::artifacts::bucket::Key), which the caller has to look at
+    /// before; [`Error::Conflict`] when another export writes to one of the keys; else as [`Store::create`].
+    pub async fn export_backup(&self, id: BackupId, target: ExportTarget, door: Door, caller: Caller) -> Result<Operation, Error> {
+        let backup = self.0.store.backup(id).await?;
+        let target = target.named(&backup);
+        for object in target.objects(&backup) {
+            object.key.parse::<Key>().map_err(|bad| Error::Invalid(format!("{} cannot be a key: it {bad}", object.key)))?;
+        }
+        let mut operation = self.operation(backup.folder_id, backup.cluster_id, id, door, Spec::ExportBackup(target), &caller);
+        operation.zone = self.0.fleet.get(&operation.cluster_id).and_then(|cluster| cluster.zone.clone());
+        self.submit(operation, None, caller).await
+    }
+
     fn operation(&self, folder_id: FolderId, cluster_id: ClusterId, backup_id: BackupId, door: Door, spec: Spec, caller: &Caller) -> Operation {
         let now = Utc::now();
         let deadline = TimeDelta::from_std(self.0.options.deadline).unwrap_or(TimeDelta::days(1));
@@ -254,6 +341,8 @@ impl Executor {
             Spec::CreateBackup => "Create a backup",
             Spec::UpdateBackup(_) => "Update a backup",
             Spec::DeleteBackup => "Delete a backup",
+            Spec::CopyBackup { .. } => "Copy a backup",
+            Spec::ExportBackup(_) => "Export a backup",
         };
         Operation {
             id: OperationId::new(),

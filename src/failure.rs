@@ -39,6 +39,8 @@ pub enum Reason {
     StorageDenied,
     /// What was stored is not what was sent.
     StorageCorrupt,
+    /// Something else lies where the result was to go.
+    TargetExists,
     /// No attempt could start before the deadline.
     DeadlineExceeded,
     /// The process died several times while it worked on this.
@@ -69,6 +71,7 @@ impl Reason {
             Self::StorageFull => "STORAGE_FULL",
             Self::StorageDenied => "STORAGE_DENIED",
             Self::StorageCorrupt => "STORAGE_CORRUPT",
+            Self::TargetExists => "TARGET_EXISTS",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Poisoned => "POISONED",
             Self::ForkBudget => "FORK_BUDGET",

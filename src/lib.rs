@@ -34,6 +34,8 @@
 //! executor      accept, claim, keep the lease, repeat, cancel, hand back
 //!   attempt       one attempt with its heartbeat
 //!   backup        PREFLIGHT, SNAPSHOT, SEAL, PUBLISH, told top to bottom
+//!   copy export   the same steps for what is stored already
+//!   stored        what a finished backup consists of
 //!   record        changing and deleting a backup's record
 //!   collect       removing files that belong to no backup
 //!   fault         what a failure means for the next attempt
@@ -44,6 +46,8 @@
 //!   sled          the embedded store
 //! fleet         the clusters that are known, and the last look at each
 //! artifacts     keys, uploads in parts, manifest and facts
+//!   bucket        where dumps may be exported to
+//!   transfer      moving what is stored
 //! redis         talking to a server: connection, INFO, topology, choice of source
 //!   replication   the hand-shake of a replica, and the framings
 //!   local         servers that we start ourselves

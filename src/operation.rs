@@ -10,8 +10,11 @@
 //! RUNNING -> FAILED when its third crash before PUBLISH is found
 //! ```
 
+mod export;
 mod transition;
 
+pub(crate) use export::ExportObject;
+pub use export::{ExportResult, ExportTarget};
 pub use transition::{Event, Fault, Outcome, Refused};
 
 use crate::backup::{Backup, BackupId, Labels, Name, NoSuchId, uuid_id};
@@ -43,7 +46,7 @@ impl fmt::Display for Epoch {
 pub enum Step {
     /// Is the source reachable and fit, and can storage be written?
     Preflight,
-    /// Stream, walk and store; the source forks here.
+    /// Stream, check and store. The source of a backup forks here; a copy or an export reads what is stored.
     Snapshot,
     /// Lengths, checksums, finished uploads.
     Seal,
@@ -59,7 +62,7 @@ impl Step {
         matches!(self, Self::Publish | Self::Work)
     }
 
-    /// Whether the source may have been forked in this step.
+    /// Whether the source may have been forked in this step, by an operation whose work [`forks`](Spec::forks).
     pub fn forks(self) -> bool {
         matches!(self, Self::Snapshot | Self::Seal)
     }
@@ -120,6 +123,13 @@ pub enum Spec {
     UpdateBackup(BackupChanges),
     /// Delete a backup.
     DeleteBackup,
+    /// Make an independent backup of the same content.
+    CopyBackup {
+        /// The backup that is copied; the operation's own is the copy.
+        source: BackupId,
+    },
+    /// Write the dumps of a backup to a bucket.
+    ExportBackup(ExportTarget),
 }
 
 impl Spec {
@@ -127,14 +137,30 @@ impl Spec {
     pub fn is_exclusive(&self) -> bool {
         match self {
             Self::CreateBackup => true,
-            Self::UpdateBackup(_) | Self::DeleteBackup => false,
+            Self::UpdateBackup(_) | Self::DeleteBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) => false,
         }
     }
 
-    /// Whether each attempt has a folder of its own in storage.
-    pub fn has_attempts(&self) -> bool {
+    /// Whether the work makes a backup: the operation comes with its draft.
+    pub fn makes_backup(&self) -> bool {
+        match self {
+            Self::CreateBackup | Self::CopyBackup { .. } => true,
+            Self::UpdateBackup(_) | Self::DeleteBackup | Self::ExportBackup(_) => false,
+        }
+    }
+
+    /// Whether the work has a source fork.
+    pub fn forks(&self) -> bool {
         match self {
             Self::CreateBackup => true,
+            Self::UpdateBackup(_) | Self::DeleteBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) => false,
+        }
+    }
+
+    /// Whether each attempt has a folder of its own, in storage or in a bucket.
+    pub fn has_attempts(&self) -> bool {
+        match self {
+            Self::CreateBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) => true,
             Self::UpdateBackup(_) | Self::DeleteBackup => false,
         }
     }
@@ -142,7 +168,7 @@ impl Spec {
     /// The step in which an attempt begins.
     pub fn first_step(&self) -> Step {
         match self {
-            Self::CreateBackup => Step::Preflight,
+            Self::CreateBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) => Step::Preflight,
             Self::UpdateBackup(_) | Self::DeleteBackup => Step::Work,
         }
     }
@@ -156,6 +182,8 @@ pub enum Response {
     Cluster(Box<View>),
     /// The backup, as it was at the end.
     Backup(Box<Backup>),
+    /// What an export wrote.
+    Exported(ExportResult),
     /// Nothing but success.
     Empty,
 }
@@ -257,7 +285,7 @@ pub struct ShardProgress {
     pub shard_name: String,
     /// The host that its dump comes from; empty until one is chosen.
     pub host_name: String,
-    /// Bytes of the dump read.
+    /// Bytes of the dump read; where stored bytes are moved as they are, those.
     pub bytes: u64,
     /// Bytes handed to storage.
     pub stored_bytes: u64,
@@ -331,6 +359,15 @@ impl Operation {
         match &self.state {
             State::Running { step, .. } => Some(*step),
             State::Queued { .. } | State::Cancelling { .. } | State::Succeeded(_) | State::Failed(_) | State::Cancelled => None,
+        }
+    }
+
+    /// The backup that the work reads. It may be read by several operations at once, and is not deleted meanwhile.
+    pub fn reads(&self) -> Option<BackupId> {
+        match &self.spec {
+            Spec::CopyBackup { source } => Some(*source),
+            Spec::ExportBackup(_) => Some(self.backup_id),
+            Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup => None,
         }
     }
 

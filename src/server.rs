@@ -60,6 +60,9 @@ pub enum Error {
     /// The artifact storage cannot be opened.
     #[error("{0}")]
     Storage(#[from] crate::artifacts::Error),
+    /// A bucket cannot be used.
+    #[error(transparent)]
+    Bucket(#[from] crate::artifacts::bucket::Unusable),
     /// A port cannot be listened on.
     #[error("{address} cannot be listened on: {what}")]
     Listen {
@@ -129,7 +132,7 @@ impl Server {
         let path = config.store.clone();
         let opened = tokio::task::spawn_blocking(move || SledStore::open(sled::Options::new(path))).await;
         let store = Arc::new(opened.map_err(|_| Error::Build("the store was not opened".to_owned()))?.map_err(Error::Store)?);
-        let storage = Storage::open(config.artifacts)?;
+        let storage = Storage::open(config.artifacts)?.with_buckets(config.buckets)?;
         let fleet = Arc::new(Fleet::new(config.clusters));
         let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, fleet, storage, config.executor);
         let gate = Arc::new(Gate::Open);

@@ -86,7 +86,7 @@ pub enum Error {
     Stage(&'static str),
 }
 
-/// How far a snapshot is; read from outside while it runs.
+/// How far a snapshot, or the transfer of a stored one, is; read from outside while it runs.
 #[derive(Debug, Default)]
 pub struct Meter {
     bytes: AtomicU64,
@@ -120,6 +120,17 @@ impl Meter {
     /// What the snapshot waits for; empty while it moves.
     pub fn waiting_for(&self) -> String {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells how long the dump is.
+    pub fn expect_bytes(&self, bytes: u64) {
+        self.bytes_expected.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes read and bytes stored.
+    pub fn count(&self, bytes: u64, stored_bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.stored_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
     }
 
     fn wait_for(&self, what: &str) {

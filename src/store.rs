@@ -86,7 +86,7 @@ pub struct Idempotency {
 pub struct Create {
     /// The operation, QUEUED, revision 1, epoch 0.
     pub operation: Operation,
-    /// The draft row for [`Spec::CreateBackup`](crate::operation::Spec::CreateBackup), and only for it.
+    /// The draft row where the work [makes a backup](crate::operation::Spec::makes_backup), and only there.
     pub draft: Option<Backup>,
     /// The caller's key, if there is one.
     pub idempotency: Option<Idempotency>,
@@ -113,8 +113,8 @@ pub struct Claim {
 pub struct Completion {
     /// How it ended.
     pub outcome: Outcome,
-    /// The backup's row after success. For the end of a creation it must be AVAILABLE; for the end of a deletion there is
-    /// none, the row is DELETING already.
+    /// The backup's row after success. For the end of a creation or a copy it must be AVAILABLE; for the end of a deletion
+    /// there is none, the row is DELETING already, nor for that of an export, which changes no row.
     pub backup: Option<Backup>,
 }
 
@@ -151,8 +151,10 @@ pub struct Doomed {
     pub folder_id: FolderId,
     /// The cluster of the backup.
     pub cluster_id: ClusterId,
-    /// The backup that it was to make.
+    /// The backup that it was to make, or to export.
     pub backup_id: BackupId,
+    /// The bucket that it was to export to: then its files lie there and nowhere else.
+    pub bucket: Option<String>,
     /// How often its files were looked for already.
     pub looks: u32,
 }
@@ -178,6 +180,9 @@ pub enum Error {
     /// The backup is not in a state for this.
     #[error("the backup is not available: it is {0}")]
     NotAvailable(&'static str),
+    /// As many operations read the backup as may.
+    #[error("{0} operations read the backup already")]
+    ReadersFull(usize),
     /// The backup is held by a person, for this reason.
     #[error("the backup is held: {0}")]
     Held(String),
@@ -216,15 +221,19 @@ pub trait Store: Send + Sync + 'static {
     /// the operation's spec: `CreateBackup` needs the cluster free of other exclusive operations and the draft's name free
     /// in its folder, and inserts the draft. `UpdateBackup` needs an AVAILABLE backup that no operation works on, and a
     /// free name if it brings one (its own is free); the new name is taken now. `DeleteBackup` needs an AVAILABLE or
-    /// ERROR backup that no operation works on and no hold protects; it marks the backup DELETING until now plus `grace`
-    /// (an ERROR one until now), and frees its name. Both mark the backup busy with the operation.
+    /// ERROR backup that no operation works on or reads and no hold protects; it marks the backup DELETING until now plus
+    /// `grace` (an ERROR one until now), and frees its name. Both mark the backup busy with the operation. `CopyBackup` and
+    /// `ExportBackup` need an AVAILABLE backup to read, with room among its [readers](Backup::READERS), and become one of
+    /// them; an update is no obstacle to them, nor are they to an update, which touches no file that they read. A copy needs the
+    /// draft's name free and inserts the draft, in the folder and cluster of what it copies; an export needs each of its keys
+    /// in the bucket free of other exports.
     ///
     /// Durable on return.
     ///
     /// # Errors
     ///
     /// [`Error::KeyReused`], [`Error::QueueFull`], [`Error::Conflict`], [`Error::NameTaken`], [`Error::NoBackup`] (also for
-    /// one that is DELETING), [`Error::NotAvailable`], [`Error::Held`], [`Error::Unavailable`].
+    /// one that is DELETING), [`Error::NotAvailable`], [`Error::ReadersFull`], [`Error::Held`], [`Error::Unavailable`].
     async fn create(&self, create: Create, grace: Duration) -> Result<Created, Error>;
 
     /// The operation that a key was used for, in its current state; `None` for a key that was not used. Callers ask before
@@ -317,9 +326,11 @@ pub trait Store: Send + Sync + 'static {
     /// Ends the operation: its terminal state, the backup's row and the attempts change together, once.
     ///
     /// SUCCEEDED: the row of `completion.backup` replaces the backup's row (which must exist), no longer busy; for a
-    /// creation the published attempt's row is forgotten, its files belong to the backup. FAILED: a draft becomes ERROR,
-    /// any other backup stays as it is, no longer busy. CANCELLED: a draft goes, and its name is free. In every case the
-    /// exclusive hold on the cluster ends, all other attempts are doomed, and the recorded manifest is forgotten.
+    /// creation or a copy the published attempt's row is forgotten, its files belong to the backup; that of an export is
+    /// doomed, what it published lies elsewhere. FAILED: a draft becomes ERROR, any other backup stays as it is, no longer
+    /// busy. CANCELLED: a draft goes, and its name is free. In every case the exclusive hold on the cluster ends, the backup
+    /// that was read and the keys of an export are free of it, all other attempts are doomed, and the recorded manifest is
+    /// forgotten.
     ///
     /// # Errors
     ///

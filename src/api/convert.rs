@@ -58,6 +58,7 @@ fn response(response: &Response, door: Door) -> Any {
             Door::Redkeep | Door::MemStore => any(&own_backup(row)),
             Door::Managed => any(&managed_backup(row)),
         },
+        Response::Exported(result) => any(&own::ExportResult { bucket: result.bucket.clone(), keys: result.keys.clone(), bytes: signed(result.bytes) }),
         Response::Empty => empty(),
     }
 }
@@ -71,6 +72,8 @@ fn metadata(operation: &Operation) -> Any {
         (Spec::UpdateBackup(_), _) => any(&own::UpdateBackupMetadata { cluster_id, backup_id, progress }),
         (Spec::DeleteBackup, Door::Managed) => any(&managed::DeleteBackupMetadata { backup_id, progress }),
         (Spec::DeleteBackup, Door::Redkeep | Door::MemStore) => any(&own::DeleteBackupMetadata { cluster_id, backup_id, progress }),
+        (Spec::CopyBackup { source }, _) => any(&own::CopyBackupMetadata { cluster_id, backup_id, source_backup_id: source.to_string(), progress }),
+        (Spec::ExportBackup(_), _) => any(&own::ExportBackupMetadata { cluster_id, backup_id, progress }),
     }
 }
 
@@ -240,7 +243,8 @@ pub(super) fn own_backup(backup: &Backup) -> own::Backup {
             .map(|hold| own::Hold { reason: hold.reason.clone(), created_by: hold.created_by.clone(), created_at: Some(timestamp(hold.created_at)) })
             .collect(),
         operation_id: backup.operation_id.clone(),
-        busy_operation_id: backup.busy.clone().unwrap_or_default(),
+        // Of several that read it one is told: whoever waits for that meets the next.
+        busy_operation_id: backup.busy.as_ref().or_else(|| backup.readers.first()).cloned().unwrap_or_default(),
         error,
         level: backup.level.map_or(own::backup::Level::Unspecified, level) as i32,
         consistency: match backup.consistency {

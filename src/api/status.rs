@@ -66,6 +66,11 @@ pub(super) fn store(error: store::Error, kind: &str, subject: &str) -> Status {
             Status::with_error_details(Code::AlreadyExists, format!("the folder has a backup named \"{name}\" already; choose another name"), details)
         }
         store::Error::NotAvailable(state) => precondition("STATE", subject, format!("{kind} {} is not AVAILABLE, it is {state}", shown(subject))),
+        store::Error::ReadersFull(count) => {
+            let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
+            let message = format!("{count} operations read {kind} {} already; try again when one of them has ended", shown(subject));
+            Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
         store::Error::Held(reason) => {
             precondition("HOLD", subject, format!("{kind} {} is held: {reason}; lift the hold with redkeep.v1.BackupService.Update first", shown(subject)))
         }
@@ -94,6 +99,7 @@ fn code(reason: Reason) -> Code {
         Reason::SourceRole | Reason::SourceVersion => Code::FailedPrecondition,
         Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget => Code::ResourceExhausted,
         Reason::SnapshotCorrupt | Reason::StorageCorrupt => Code::DataLoss,
+        Reason::TargetExists => Code::AlreadyExists,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
         Reason::Poisoned | Reason::Internal => Code::Internal,
         Reason::Gone => Code::NotFound,

@@ -2,7 +2,7 @@
 //!
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
-use super::{Inner, LEASE, RENEW, backup, lock, record};
+use super::{Inner, LEASE, RENEW, backup, copy, export, lock, record};
 use crate::artifacts::Folder;
 use crate::failure::{Failure, Reason};
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step};
@@ -215,6 +215,8 @@ async fn work(context: &Context) -> End {
             Spec::CreateBackup => backup::run(context).await,
             Spec::UpdateBackup(changes) => record::update(context, changes).await,
             Spec::DeleteBackup => record::delete(context).await,
+            Spec::CopyBackup { source } => copy::run(context, *source).await,
+            Spec::ExportBackup(target) => export::run(context, target).await,
         }
     };
     tokio::pin!(doing);

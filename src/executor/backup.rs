@@ -19,11 +19,12 @@ use crate::store::{Completion, MANIFEST_BYTES};
 use crate::telemetry::crash_point;
 use aws_lc_rs::digest;
 use chrono::Utc;
+use serde::Serialize;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Room that storage must have before a source is forked for it, in bytes.
-const ROOM_BYTES: u64 = 16 * 1024 * 1024;
+pub(super) const ROOM_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A dump is hardly ever smaller than this part of the memory that it describes, so less room is too little.
 const ROOM_PART: u64 = 20;
@@ -75,7 +76,7 @@ async fn attempt(context: &Context) -> Result<End, End> {
     seal(context, &attempt, &shard).await?;
 
     let manifest = manifest(context, vec![shard]).await?;
-    let bytes = encode(manifest)?;
+    let bytes = encode(&manifest)?;
     let publication = Publication { epoch: context.epoch(), since: Utc::now(), manifest_sha256: hex_sha256(&bytes) };
     // The record keeps how far it came, also when all of it took less than a heartbeat.
     context.record_progress().await?;
@@ -95,15 +96,7 @@ async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) ->
         tracing::warn!(operation.id = %context.id(), free_bytes = free, "the artifact storage has too little room");
         return Err(fault::storage(&context.operation, &artifacts::Error::Full));
     }
-    let marker = Marker {
-        format_version: FORMAT_VERSION,
-        backup_id: context.operation.backup_id.to_string(),
-        operation_id: context.id().to_string(),
-        epoch: context.epoch().0,
-        started_at: Utc::now(),
-    };
-    let bytes = serde_json::to_vec_pretty(&marker).map_err(|_| internal("the marker cannot be written as JSON"))?;
-    context.inner.storage.create(attempt, MARKER, bytes).await.map_err(|error| fault::storage(&context.operation, &error))?;
+    mark(context, attempt).await?;
     crash_point("preflight");
 
     loop {
@@ -122,6 +115,19 @@ async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) ->
     }
 }
 
+/// Writes the marker of an attempt, which proves that storage can be written.
+pub(super) async fn mark(context: &Context, attempt: &Folder) -> Result<(), End> {
+    let marker = Marker {
+        format_version: FORMAT_VERSION,
+        backup_id: context.operation.backup_id.to_string(),
+        operation_id: context.id().to_string(),
+        epoch: context.epoch().0,
+        started_at: Utc::now(),
+    };
+    let bytes = serde_json::to_vec_pretty(&marker).map_err(|_| internal("the marker cannot be written as JSON"))?;
+    context.inner.storage.create(attempt, MARKER, bytes).await.map_err(|error| fault::storage(&context.operation, &error))
+}
+
 /// Chooses the source by what the servers say.
 async fn choose(context: &Context, cluster: &Definition) -> Result<(Target, Facts), End> {
     context.wait_for("the servers to answer");
@@ -135,7 +141,7 @@ async fn choose(context: &Context, cluster: &Definition) -> Result<(Target, Fact
 }
 
 /// Holds what storage has against what was sent.
-async fn seal(context: &Context, attempt: &Folder, shard: &ShardManifest) -> Result<(), End> {
+pub(super) async fn seal(context: &Context, attempt: &Folder, shard: &ShardManifest) -> Result<(), End> {
     for segment in &shard.segments {
         let length = context.inner.storage.length(attempt, &segment.file).await.map_err(|error| fault::storage(&context.operation, &error))?;
         if length != segment.stored_bytes {
@@ -181,8 +187,9 @@ async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<M
     })
 }
 
-fn encode(manifest: Manifest) -> Result<Vec<u8>, End> {
-    let bytes = serde_json::to_vec_pretty(&manifest).map_err(|_| internal("the manifest cannot be written as JSON"))?;
+/// What is recorded with the decision to publish, as JSON.
+pub(super) fn encode(manifest: &impl Serialize) -> Result<Vec<u8>, End> {
+    let bytes = serde_json::to_vec_pretty(manifest).map_err(|_| internal("the manifest cannot be written as JSON"))?;
     if bytes.len() > MANIFEST_BYTES {
         return Err(internal(&format!("the manifest has {} bytes, more than {MANIFEST_BYTES}", bytes.len())));
     }
@@ -190,7 +197,7 @@ fn encode(manifest: Manifest) -> Result<Vec<u8>, End> {
 }
 
 /// Puts the recorded bytes and completes. From here on nobody cancels or takes another snapshot.
-async fn publish(context: &Context, folder: &Folder) -> Result<End, End> {
+pub(super) async fn publish(context: &Context, folder: &Folder) -> Result<End, End> {
     let operation = context.inner.store.get(context.id()).await?;
     let Some(publication) = operation.publication else {
         return Err(internal("there is no decision to publish"));
@@ -319,10 +326,10 @@ fn shard(manifest: &ShardManifest) -> Shard {
     }
 }
 
-fn hex_sha256(bytes: &[u8]) -> String {
+pub(super) fn hex_sha256(bytes: &[u8]) -> String {
     digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn internal(what: &str) -> End {
+pub(super) fn internal(what: &str) -> End {
     End::Failed(Failure::new(Reason::Internal, what))
 }

@@ -3,8 +3,9 @@
 //! Workers never delete; a late worker may still write. So the files of an attempt are looked for several times, and only
 //! the attempts that the store says are doomed.
 
-use super::Inner;
-use crate::artifacts::Folder;
+use super::{Inner, export};
+use crate::artifacts::{self, Folder};
+use crate::store::Doomed;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -39,12 +40,29 @@ pub(super) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     }
 }
 
+/// Removes the files of an attempt; tells how many there were.
+async fn remove(inner: &Inner, attempt: &Doomed) -> Result<u64, artifacts::Error> {
+    match &attempt.bucket {
+        // Never the folder of the backup, which is somebody else's: what an export wrote lies in its bucket.
+        Some(name) => match inner.storage.bucket(name) {
+            Some(bucket) => bucket.remove_staged(&export::staging(attempt.operation_id, attempt.epoch)).await,
+            None => {
+                tracing::warn!(operation.id = %attempt.operation_id, bucket = name, "the bucket of an export is not configured any more; what the export left there stays");
+                Ok(0)
+            }
+        },
+        None => {
+            let folder = Folder::of_backup(&attempt.folder_id, &attempt.cluster_id, attempt.backup_id).attempt(attempt.epoch.0);
+            inner.storage.remove_all(&folder).await
+        }
+    }
+}
+
 async fn round(inner: &Inner) {
     match inner.store.doomed(BATCH).await {
         Ok(doomed) => {
             for attempt in doomed {
-                let folder = Folder::of_backup(&attempt.folder_id, &attempt.cluster_id, attempt.backup_id).attempt(attempt.epoch.0);
-                match inner.storage.remove_all(&folder).await {
+                match remove(inner, &attempt).await {
                     Ok(files) => {
                         if files > 0 {
                             tracing::info!(operation.id = %attempt.operation_id, epoch = %attempt.epoch, files, "the files of an unpublished attempt were removed");

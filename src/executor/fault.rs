@@ -54,6 +54,8 @@ pub(super) fn storage(operation: &Operation, error: &artifacts::Error) -> End {
         artifacts::Error::Denied(_) => return End::Failed(Failure::new(Reason::StorageDenied, error.to_string())),
         artifacts::Error::Unavailable { .. } | artifacts::Error::Stalled => (Reason::StorageUnavailable, backoff(operation)),
         artifacts::Error::Missing(_) | artifacts::Error::Exists(_) => (Reason::StorageCorrupt, backoff(operation)),
+        // What lies there stays as it is.
+        artifacts::Error::Corrupt { .. } => return End::Failed(Failure::new(Reason::StorageCorrupt, error.to_string())),
     };
     if let artifacts::Error::Unavailable { source: Some(source), .. } = error {
         tracing::warn!(operation.id = %operation.id, error = %source, "the artifact storage failed");
@@ -66,6 +68,38 @@ pub(super) fn publication(operation: &Operation, error: &artifacts::Error) -> En
     match storage(operation, error) {
         End::Failed(failure) => End::Retry { fault: Fault::Storage, failure, wait: backoff(operation) },
         end => end,
+    }
+}
+
+/// What a failure to read what a finished backup consists of means: what is missing there does not come by itself.
+pub(super) fn stored(operation: &Operation, error: &artifacts::Error) -> End {
+    match error {
+        artifacts::Error::Missing(_) => End::Failed(Failure::new(Reason::StorageCorrupt, error.to_string())),
+        _ => storage(operation, error),
+    }
+}
+
+/// What a failure of a bucket means.
+pub(super) fn bucket(operation: &Operation, name: &str, error: &artifacts::Error) -> End {
+    let (reason, what) = match error {
+        artifacts::Error::Full => (Reason::StorageFull, "is full".to_owned()),
+        artifacts::Error::Denied(why) => (Reason::StorageDenied, format!("cannot be written: {why}")),
+        artifacts::Error::Unavailable { what, .. } => (Reason::StorageUnavailable, format!("failed: {what}")),
+        artifacts::Error::Stalled => (Reason::StorageUnavailable, format!("took no data for {} s", artifacts::PART_TIMEOUT.as_secs())),
+        artifacts::Error::Missing(_) => (Reason::StorageCorrupt, "lost what was staged in it".to_owned()),
+        artifacts::Error::Exists(object) => {
+            (Reason::TargetExists, format!("has another {object} already, and nothing is replaced; export to another name or path"))
+        }
+        artifacts::Error::Corrupt { name, what } => (Reason::StorageCorrupt, format!("does not have {name} as it was written: {what}")),
+    };
+    if let artifacts::Error::Unavailable { source: Some(source), .. } = error {
+        tracing::warn!(operation.id = %operation.id, bucket = name, error = %source, "a bucket failed");
+    }
+    let failure = Failure::new(reason, format!("bucket {name} {what}"));
+    match error {
+        artifacts::Error::Full => End::Retry { fault: Fault::Storage, failure, wait: FULL.max(backoff(operation)) },
+        artifacts::Error::Unavailable { .. } | artifacts::Error::Stalled => End::Retry { fault: Fault::Storage, failure, wait: backoff(operation) },
+        artifacts::Error::Denied(_) | artifacts::Error::Missing(_) | artifacts::Error::Exists(_) | artifacts::Error::Corrupt { .. } => End::Failed(failure),
     }
 }
 

@@ -101,10 +101,16 @@ pub(super) enum Refusal {
     NoCluster(String),
     /// There is no such backup in the project.
     NoBackup(String),
+    /// There is no such bucket.
+    NoBucket(String),
+    /// The bucket takes nothing from the project.
+    ForeignBucket(String),
     /// Another operation is at work on the same thing.
     Busy(String),
     /// The backup is in another state than it must be.
     NotAvailable(&'static str),
+    /// As many copies and exports of the backup are under way as may be.
+    ReadersFull(usize),
     /// Somebody wants the backup to stay.
     Held(String),
     /// The project has a backup of this name.
@@ -147,12 +153,21 @@ impl Refusal {
             Self::Quota(quota) => (Is::FORBIDDEN, "QUOTA_EXCEEDED", format!("the project has as many backups as it may, {quota}; delete one first")),
             Self::NoCluster(id) => (Is::NOT_FOUND, "CLUSTER_NOT_FOUND", format!("cluster \"{}\" not found", shown(id))),
             Self::NoBackup(name) => (Is::NOT_FOUND, "BACKUP_NOT_FOUND", format!("backup \"{}\" not found", shown(name))),
+            Self::NoBucket(name) => (Is::NOT_FOUND, "BUCKET_NOT_FOUND", format!("bucket \"{}\" not found", shown(name))),
+            Self::ForeignBucket(name) => (
+                Is::FORBIDDEN,
+                "BUCKET_FORBIDDEN",
+                format!("bucket \"{}\" takes no backups of this project; its folders under [[buckets]] say whose", shown(name)),
+            ),
             Self::Busy(id) => (
                 Is::CONFLICT,
                 "OPERATION_IN_PROGRESS",
                 format!("operation {id} is under way on the same cluster, backup or target; try again when it has ended"),
             ),
             Self::NotAvailable(state) => (Is::CONFLICT, "BACKUP_NOT_AVAILABLE", format!("the backup is not Available, it is {}", state_word(state))),
+            Self::ReadersFull(count) => {
+                (Is::CONFLICT, "TOO_MANY_READERS", format!("{count} copies and exports of the backup are under way; try again when one of them has ended"))
+            }
             Self::Held(reason) => (Is::CONFLICT, "BACKUP_HELD", format!("the backup is held: {}; lift the hold first", shown(reason))),
             Self::NameTaken(name) => (Is::CONFLICT, "NAME_TAKEN", format!("the project has a backup named \"{name}\" already; choose another name")),
             Self::Overloaded => (Is::INTERNAL_SERVER_ERROR, "UNAVAILABLE", "the service can take nothing on for the moment; try again later".to_owned()),
@@ -207,6 +222,7 @@ impl Refusal {
             store::Error::NameTaken(name) => Self::NameTaken(name),
             store::Error::NotAvailable(state) => Self::NotAvailable(state),
             store::Error::Held(reason) => Self::Held(reason),
+            store::Error::ReadersFull(count) => Self::ReadersFull(count),
             store::Error::QueueFull(_) => Self::Overloaded,
             store::Error::Unavailable(_) | store::Error::Damaged(_) => {
                 tracing::error!(error = %error, "the store failed a call");

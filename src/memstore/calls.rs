@@ -10,9 +10,9 @@ use super::visitor::Visitor;
 use super::{Calls, LISTED, LOOKED_AT, name, route};
 use crate::backup::{Backup, Labels};
 use crate::cluster::{ClusterId, FolderId};
-use crate::executor::Draft;
+use crate::executor::{Draft, ExportRefused};
 use crate::fleet::PROBE_TIMEOUT;
-use crate::operation::{Door, Spec};
+use crate::operation::{Door, ExportTarget, Spec};
 use crate::store::{BackupFilter, PAGE_ROWS};
 use axum::http::StatusCode;
 use std::ops::ControlFlow;
@@ -69,18 +69,28 @@ impl Calls {
     }
 
     pub(super) async fn copy(&self, visitor: &Visitor, raw: &str, members: Members) -> Result<Answer, Refusal> {
-        name::new(members.text("name")?)?;
-        self.backup(visitor, raw).await?;
+        let name = name::new(members.text("name")?)?;
+        let source = self.backup(visitor, raw).await?;
         visitor.right.clone()?;
         let _turn = self.check_quota(&visitor.project).await?;
-        Err(Refusal::Overloaded)
+        let operation = self.executor.copy_backup(source.id, name, Door::MemStore, visitor.caller()).await;
+        let operation = operation.map_err(|error| Refusal::of_store(error, raw))?;
+        Answer::object(StatusCode::CREATED, operation.backup_id)
     }
 
     pub(super) async fn export(&self, visitor: &Visitor, raw: &str, members: Members) -> Result<Answer, Refusal> {
-        let Destination { bucket: _, path: _, name: _ } = Destination::new(members.text("destination")?, members.text("name")?)?;
-        self.backup(visitor, raw).await?;
+        let Destination { bucket, path, name } = Destination::new(members.text("destination")?, members.text("name")?)?;
+        let backup = self.backup(visitor, raw).await?;
+        let may_go_there = self.executor.export_target_allowed(&visitor.project, &bucket);
+        if may_go_there == Err(ExportRefused::Unknown) {
+            return Err(Refusal::NoBucket(bucket));
+        }
         visitor.right.clone()?;
-        Err(Refusal::Overloaded)
+        may_go_there.map_err(|_| Refusal::ForeignBucket(bucket.clone()))?;
+        let target = ExportTarget { bucket, path, name: Some(name), as_stored: false };
+        let operation = self.executor.export_backup(backup.id, target, Door::MemStore, visitor.caller()).await;
+        let operation = operation.map_err(|error| Refusal::of_store(error, raw))?;
+        Answer::object(StatusCode::OK, operation.id)
     }
 
     /// The backup of the name in a path, in any state but on its way out.

@@ -7,6 +7,7 @@
 //! ```
 
 use super::answer::Refusal;
+use crate::artifacts::bucket::Key;
 
 /// Longest key, in characters.
 const KEY_CHARS: usize = 198;
@@ -43,6 +44,9 @@ impl Destination {
         }
         if name.is_empty() || is_dots(name) || !name.chars().all(is_legal) {
             return refuse("name", "must be a file name of letters, digits, -, _ and . that is neither . nor ..");
+        }
+        if whole.split('/').chain([name]).any(|part| part.parse::<Key>().is_err()) {
+            return refuse("destination", "and the name must have no part that buckets keep for themselves");
         }
         let slash = usize::from(!path.is_empty());
         let chars = path.chars().count() + slash + name.chars().count();
@@ -112,6 +116,7 @@ mod tests {
             "reports/a\0b",
             "reports/a%2e",
             "reports/a,b",
+            "reports/.redkeep/a",
             "reports/\u{202e}a",
             "reports/a／b",
         ] {

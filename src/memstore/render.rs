@@ -130,10 +130,9 @@ fn micros(at: Timestamp) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
     use super::*;
-    use crate::backup::{Checksum, Labels, Level, Source};
-    use crate::cluster::Role;
+    use crate::backup::Source;
+    use crate::backup::tests::sample;
     use crate::failure::{Failure, Reason};
-    use std::collections::BTreeMap;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -141,35 +140,7 @@ mod tests {
 
     /// The scheduled backup of the published example, made a row.
     fn row() -> Backup {
-        let shard = Shard {
-            name: "shard1".into(),
-            source_host: "a:6379".into(),
-            source_role: Role::Replica,
-            engine: "redis".into(),
-            engine_version: "6.2.5".into(),
-            rdb_version: 9,
-            size_bytes: 175,
-            stored_bytes: 100,
-            sha256: String::new(),
-            checksum: Checksum::Verified,
-            level: Level::Walked,
-            opaque_reason: String::new(),
-            keys: 0,
-            expiring: 0,
-            databases: Vec::new(),
-            types: BTreeMap::new(),
-            functions: 0,
-            replication_id: String::new(),
-            replication_offset: 0,
-            used_memory_bytes: 21_975_228_040,
-            fork_micros: None,
-            copy_on_write_bytes: None,
-            snapshot_started_at: at("2024-03-12T15:00:03.999999Z"),
-            snapshot_at: at("2024-03-12T15:00:04Z"),
-            upload_started_at: at("2024-03-12T15:00:05.5Z"),
-            upload_ended_at: at("2024-03-12T15:00:06Z"),
-        };
-        Backup {
+        let mut row = Backup {
             id: "01890000-0000-7000-8000-000000000001".parse().unwrap(),
             folder_id: "0f1e2d3c4b5a69788796a5b4c3d2e1f0".parse().unwrap(),
             cluster_id: "c-1".parse().unwrap(),
@@ -179,26 +150,22 @@ mod tests {
                 flavor: Flavor { id: "f-1".into(), name: "m2a.large".into(), vcpu: 2, memory_gib: Some(8) },
             }),
             name: "scheduled.backup.2024-03-13-00-00.KST".parse().unwrap(),
-            labels: Labels::new(),
-            state: State::Available,
             origin: Origin::Automated,
             created_at: at("2024-03-12T15:00:01.5Z"),
-            started_at: None,
-            completed_at: None,
             expires_at: Some(at("2024-03-13T15:00:00Z")),
-            holds: Vec::new(),
-            operation_id: String::new(),
-            busy: None,
-            facts_revision: 0,
-            epoch: Some(1),
-            level: None,
-            consistency: None,
-            skew_millis: 0,
+            ..sample()
+        };
+        row.shards[0] = Shard {
+            engine_version: "6.2.5".into(),
             size_bytes: 175,
-            stored_bytes: 100,
-            compression: "none".into(),
-            shards: vec![shard],
-        }
+            used_memory_bytes: 21_975_228_040,
+            snapshot_started_at: at("2024-03-12T15:00:03.999999Z"),
+            snapshot_at: at("2024-03-12T15:00:04Z"),
+            upload_started_at: at("2024-03-12T15:00:05.5Z"),
+            upload_ended_at: at("2024-03-12T15:00:06Z"),
+            ..row.shards[0].clone()
+        };
+        row
     }
 
     fn json(backup: &Backup) -> String {

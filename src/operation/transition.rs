@@ -228,7 +228,8 @@ impl Operation {
             return;
         }
         self.tally.crashes += 1;
-        if step.forks() {
+        let forked = self.spec.forks() && step.forks();
+        if forked {
             self.tally.forks += 1;
         }
         let lost = Failure::new(Reason::Internal, format!("the process that worked on it ended during {}", step_word(step)));
@@ -241,7 +242,7 @@ impl Operation {
                     step_word(step)
                 ),
             ));
-        } else if step.forks() {
+        } else if forked {
             self.requeue(now, lost, true, now);
         } else if now > self.policy.deadline_at {
             self.state = State::Failed(self.deadline_failure());
@@ -299,7 +300,7 @@ impl Operation {
     fn all_the_same(&self) -> &'static str {
         match self.spec {
             Spec::DeleteBackup => "; the backup is deleted all the same, only the word of it in storage is missing",
-            Spec::CreateBackup | Spec::UpdateBackup(_) => "",
+            Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::CopyBackup { .. } | Spec::ExportBackup(_) => "",
         }
     }
 
@@ -336,7 +337,7 @@ impl Operation {
             self.state = State::Queued { not_before: not_before.max(now) };
             return;
         }
-        let forked = step.forks() && fault != Fault::Source;
+        let forked = self.spec.forks() && step.forks() && fault != Fault::Source;
         if forked {
             self.tally.forks += 1;
         }
@@ -362,7 +363,7 @@ impl Operation {
         match &self.state {
             State::Running { step, .. } => {
                 // The source was forked all the same; only the wait and the count of crashes are spared.
-                if step.forks() {
+                if self.spec.forks() && step.forks() {
                     self.tally.forks += 1;
                     if self.tally.forks >= Policy::FORKS {
                         self.state = State::Failed(Failure::new(

@@ -9,9 +9,11 @@ mod random;
 use chrono::{DateTime, TimeDelta};
 use model::Model;
 use redkeep::backup::{self, Backup, BackupId, Labels, Name, Origin};
-use redkeep::cluster::Timestamp;
+use redkeep::cluster::{Role, Timestamp};
 use redkeep::failure::{Failure, Reason};
-use redkeep::operation::{BackupChanges, Door, Epoch, Operation, OperationId, Outcome, Policy, Progress, Publication, Response, Spec, State, Step, Tally};
+use redkeep::operation::{
+    BackupChanges, Door, Epoch, ExportTarget, Operation, OperationId, Outcome, Policy, Progress, Publication, Response, Spec, State, Step, Tally,
+};
 use redkeep::store::sled::{Options, SledStore, verify};
 use redkeep::store::{Claim, Clock, Completion, Create, Created, Error, Idempotency, OperationFilter, Store, Zones};
 use std::path::Path;
@@ -112,6 +114,7 @@ fn creation_in(time: &Time, folder: &str, cluster: &str, backup_name: &str) -> C
         holds: Vec::new(),
         operation_id: operation.id.to_string(),
         busy: Some(operation.id.to_string()),
+        readers: Default::default(),
         facts_revision: 0,
         epoch: None,
         level: None,
@@ -144,12 +147,58 @@ fn renaming(time: &Time, backup: &Backup, new_name: &str) -> Create {
     change(time, backup, Spec::UpdateBackup(BackupChanges { name: Some(name(new_name)), ..BackupChanges::default() }))
 }
 
+/// A copy of a backup, with its draft.
+fn copying(time: &Time, source: &Backup, new_name: &str) -> Create {
+    let Create { draft, .. } = creation_in(time, source.folder_id.as_str(), source.cluster_id.as_str(), new_name);
+    let draft = draft.unwrap();
+    let operation = operation(time, source.folder_id.as_str(), source.cluster_id.as_str(), draft.id, Spec::CopyBackup { source: source.id });
+    let draft = Backup { operation_id: operation.id.to_string(), busy: Some(operation.id.to_string()), ..draft };
+    Create { operation, draft: Some(draft), idempotency: None }
+}
+
+/// An export of a backup of one shard to a bucket.
+fn exporting(time: &Time, backup: &Backup, bucket: &str, file: &str) -> Create {
+    let target = ExportTarget { bucket: bucket.to_owned(), path: "daily".to_owned(), name: Some(file.to_owned()), as_stored: false };
+    change(time, backup, Spec::ExportBackup(target))
+}
+
 fn deletion(time: &Time, backup: &Backup) -> Create {
     change(time, backup, Spec::DeleteBackup)
 }
 
 fn available(draft: &Backup, epoch: Epoch) -> Backup {
-    Backup { state: backup::State::Available, epoch: Some(epoch.0), ..draft.clone() }
+    Backup { state: backup::State::Available, epoch: Some(epoch.0), shards: vec![shard(draft.created_at)], ..draft.clone() }
+}
+
+fn shard(at: Timestamp) -> backup::Shard {
+    backup::Shard {
+        name: "shard1".to_owned(),
+        source_host: "a:6379".to_owned(),
+        source_role: Role::Replica,
+        engine: "redis".to_owned(),
+        engine_version: "7.2.5".to_owned(),
+        rdb_version: 11,
+        size_bytes: 100,
+        stored_bytes: 40,
+        sha256: "ab".repeat(32),
+        checksum: backup::Checksum::Verified,
+        level: backup::Level::Walked,
+        opaque_reason: String::new(),
+        keys: 9,
+        expiring: 1,
+        databases: Vec::new(),
+        types: Default::default(),
+        functions: 0,
+        replication_id: "cd".repeat(20),
+        replication_offset: 7,
+        used_memory_bytes: 1000,
+        fork_micros: None,
+        copy_on_write_bytes: None,
+        snapshot_started_at: at,
+        snapshot_at: at,
+        upload_started_at: at,
+        upload_ended_at: at,
+    }
 }
 
 fn publication(time: &Time, epoch: Epoch) -> Publication {
@@ -265,6 +314,14 @@ on_every_store! {
     a_deletion_frees_the_name_and_waits_out_its_grace,
     a_backup_is_found_by_its_name,
     a_deletion_is_refused_by_a_hold,
+    several_read_a_backup_and_none_deletes_it,
+    a_copy_ends_like_a_creation,
+    what_reads_a_backup_lets_it_go_whatever_its_end,
+    an_update_goes_on_beside_those_that_read,
+    only_a_finished_backup_is_read,
+    as_many_read_a_backup_as_may,
+    one_export_writes_to_a_key,
+    an_export_dooms_what_it_staged_and_nothing_else,
     looks_come_again_until_the_last,
     pages_go_from_new_to_old,
     operations_expire_with_their_keys,

@@ -271,6 +271,30 @@ fn a_deletion_cannot_be_taken_back() {
 }
 
 #[test]
+fn work_that_reads_what_is_stored_forks_nothing() {
+    let export = super::super::ExportTarget { bucket: "reports".into(), path: String::new(), name: Some("a.rdb".into()), as_stored: false };
+    for spec in [Spec::CopyBackup { source: BackupId::new() }, Spec::ExportBackup(export)] {
+        let mut operation = queued();
+        operation.spec = spec;
+        claim(&mut operation, 0).unwrap();
+        assert_eq!(operation.step(), Some(Step::Preflight));
+        step(&mut operation, Step::Snapshot).unwrap();
+        retry(&mut operation, Fault::Storage, 6);
+        assert_eq!(operation.state, State::Queued { not_before: at(7) });
+        claim(&mut operation, 7).unwrap();
+        step(&mut operation, Step::Snapshot).unwrap();
+        operation.apply(Event::HandBack { epoch: operation.epoch }, at(8)).unwrap();
+        claim(&mut operation, 8).unwrap();
+        step(&mut operation, Step::Seal).unwrap();
+        // A crash is followed by another attempt at once, up to the third.
+        claim(&mut operation, 60).unwrap();
+        assert_eq!((operation.epoch, operation.tally), (Epoch(4), Tally { crashes: 1, ..Tally::default() }));
+        operation.apply(Event::Cancel, at(61)).unwrap();
+        assert!(matches!(operation.state, State::Cancelling { .. }));
+    }
+}
+
+#[test]
 fn the_step_reached_is_remembered() {
     let mut operation = running(Step::Seal);
     retry(&mut operation, Fault::Storage, 2);

@@ -5,7 +5,7 @@ use super::keys;
 use super::live::Entry;
 use super::rows::{KeyUse, Rows, damaged};
 use crate::backup::{Backup, BackupId, State};
-use crate::operation::{self, BackupChanges, Epoch, Operation, OperationId, Spec};
+use crate::operation::{self, BackupChanges, Epoch, ExportTarget, Operation, OperationId, Spec};
 use crate::store::{Create, Created, Error, Idempotency};
 use aws_lc_rs::digest;
 use std::time::Duration;
@@ -27,10 +27,12 @@ impl Judge {
         }
         match (&operation.spec, draft) {
             (Spec::CreateBackup, Some(draft)) => self.accept_creation(&operation, draft)?,
+            (Spec::CopyBackup { source }, Some(draft)) => self.accept_copy(&operation, *source, draft)?,
             // Refused by the check above.
-            (Spec::CreateBackup, None) => {}
+            (Spec::CreateBackup | Spec::CopyBackup { .. }, None) => {}
             (Spec::UpdateBackup(changes), _) => self.accept_update(&operation, changes)?,
             (Spec::DeleteBackup, _) => self.accept_deletion(&operation, grace)?,
+            (Spec::ExportBackup(target), _) => self.accept_export(&operation, target)?,
         }
         if let Some(idempotency) = &idempotency {
             let hash = hash(idempotency);
@@ -51,6 +53,45 @@ impl Judge {
         if let Some(holder) = self.rows.read::<OperationId>(&hold)? {
             return Err(Error::Conflict(holder.to_string()));
         }
+        self.insert_draft(draft)?;
+        self.rows.write(hold, &operation.id)
+    }
+
+    fn accept_copy(&mut self, operation: &Operation, source: BackupId, draft: Backup) -> Result<(), Error> {
+        let source = self.read_backup(source, operation)?;
+        if source.folder_id != draft.folder_id || source.cluster_id != draft.cluster_id {
+            return Err(Error::Invalid("a copy belongs to the folder and cluster of what it copies".to_owned()));
+        }
+        self.insert_draft(draft)
+    }
+
+    fn accept_export(&mut self, operation: &Operation, target: &ExportTarget) -> Result<(), Error> {
+        let backup = self.read_backup(operation.backup_id, operation)?;
+        for object in target.objects(&backup) {
+            let key = keys::target(&target.bucket, &object.key);
+            if let Some(holder) = self.rows.read::<OperationId>(&key)? {
+                return Err(Error::Conflict(holder.to_string()));
+            }
+            self.rows.write(key, &operation.id)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the operation one of those that read a backup.
+    fn read_backup(&mut self, id: BackupId, operation: &Operation) -> Result<Backup, Error> {
+        let mut backup = self.finished_backup(id)?;
+        if let State::Error(_) = backup.state {
+            return Err(Error::NotAvailable("ERROR"));
+        }
+        if backup.readers.len() >= Backup::READERS {
+            return Err(Error::ReadersFull(Backup::READERS));
+        }
+        backup.readers.insert(operation.id.to_string());
+        self.rows.write(keys::backup(id), &backup)?;
+        Ok(backup)
+    }
+
+    fn insert_draft(&mut self, draft: Backup) -> Result<(), Error> {
         let name = keys::name(&draft.folder_id, &draft.name);
         if self.rows.has(&name)? {
             return Err(Error::NameTaken(draft.name));
@@ -58,7 +99,6 @@ impl Judge {
         if self.rows.has(&keys::backup(draft.id))? {
             return Err(Error::Invalid("there is a backup of the draft's id".to_owned()));
         }
-        self.rows.write(hold, &operation.id)?;
         self.rows.write(name, &draft.id)?;
         for listing in keys::listings_of_backup(draft.id, &draft.folder_id, &draft.cluster_id) {
             self.rows.mark(listing)?;
@@ -85,6 +125,9 @@ impl Judge {
 
     fn accept_deletion(&mut self, operation: &Operation, grace: Duration) -> Result<(), Error> {
         let mut backup = self.idle_backup(operation.backup_id)?;
+        if let Some(reader) = backup.readers.first() {
+            return Err(Error::Conflict(reader.clone()));
+        }
         if let Some(hold) = backup.holds.first() {
             return Err(Error::Held(hold.reason.clone()));
         }
@@ -97,14 +140,19 @@ impl Judge {
         self.rows.write(keys::backup(backup.id), &backup)
     }
 
-    /// A backup that is AVAILABLE or ERROR and that no operation works on.
-    fn idle_backup(&self, id: BackupId) -> Result<Backup, Error> {
+    /// A backup that is AVAILABLE or ERROR.
+    fn finished_backup(&self, id: BackupId) -> Result<Backup, Error> {
         let backup = self.rows.backup(id)?.ok_or(Error::NoBackup)?;
         match &backup.state {
-            State::Deleting { .. } => return Err(Error::NoBackup),
-            State::Creating => return Err(Error::NotAvailable("CREATING")),
-            State::Available | State::Error(_) => {}
+            State::Deleting { .. } => Err(Error::NoBackup),
+            State::Creating => Err(Error::NotAvailable("CREATING")),
+            State::Available | State::Error(_) => Ok(backup),
         }
+    }
+
+    /// A backup that is AVAILABLE or ERROR and that no operation works on.
+    fn idle_backup(&self, id: BackupId) -> Result<Backup, Error> {
+        let backup = self.finished_backup(id)?;
         match backup.busy {
             Some(holder) => Err(Error::Conflict(holder)),
             None => Ok(backup),
@@ -125,18 +173,21 @@ fn check(operation: &Operation, draft: Option<&Backup>) -> Result<(), Error> {
     if !fresh {
         return Err(Error::Invalid("a new operation is QUEUED, of revision 1 and epoch 0".to_owned()));
     }
-    let fits = match (&operation.spec, draft) {
-        (Spec::CreateBackup, Some(draft)) => {
+    let fits = match (operation.spec.makes_backup(), draft) {
+        (true, Some(draft)) => {
             draft.id == operation.backup_id
                 && draft.folder_id == operation.folder_id
                 && draft.cluster_id == operation.cluster_id
                 && draft.operation_id == operation.id.to_string()
                 && draft.state == State::Creating
         }
-        (Spec::CreateBackup, None) | (Spec::UpdateBackup(_) | Spec::DeleteBackup, Some(_)) => false,
-        (Spec::UpdateBackup(_) | Spec::DeleteBackup, None) => true,
+        (true, None) | (false, Some(_)) => false,
+        (false, None) => true,
     };
-    if fits { Ok(()) } else { Err(Error::Invalid("a creation, and nothing else, comes with a draft of its own backup".to_owned())) }
+    if let Spec::ExportBackup(ExportTarget { name: None, .. }) = &operation.spec {
+        return Err(Error::Invalid("the target of an export has a name".to_owned()));
+    }
+    if fits { Ok(()) } else { Err(Error::Invalid("what makes a backup, and nothing else, comes with a draft of it".to_owned())) }
 }
 
 /// SHA-256 over caller and key, each behind its length.

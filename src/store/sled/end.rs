@@ -3,11 +3,11 @@
 use super::judge::Judge;
 use super::keys;
 use crate::backup::{self, Backup, BackupId};
-use crate::operation::{Operation, OperationId, Spec, State};
+use crate::operation::{ExportTarget, Operation, OperationId, Spec, State};
 use crate::store::Error;
 
 impl Judge {
-    /// Ends what an operation held: its cluster, its backup, its manifest, its place among the living.
+    /// Ends what an operation held: its cluster, its backup, what it read or wrote to, its manifest, its place among the living.
     pub(super) fn end(&mut self, operation: &Operation, result: Option<Backup>) -> Result<(), Error> {
         self.rows.remove(keys::live(operation.id));
         self.rows.mark(keys::ended(operation.modified_at, operation.id))?;
@@ -18,18 +18,23 @@ impl Judge {
         if operation.publication.is_some() {
             self.forget_manifest(operation.id)?;
         }
+        if let Some(read) = operation.reads() {
+            self.end_reading(operation, read)?;
+        }
         let backup = self.rows.backup(operation.backup_id)?;
         match (&operation.state, &operation.spec) {
-            (State::Succeeded(_), Spec::CreateBackup | Spec::UpdateBackup(_)) => self.replace(operation, backup, result),
-            (State::Succeeded(_), Spec::DeleteBackup) if result.is_some() => Err(Error::Invalid("the end of a deletion brings no backup".to_owned())),
-            (State::Cancelled, Spec::CreateBackup) => {
+            (State::Succeeded(_), Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::UpdateBackup(_)) => self.replace(operation, backup, result),
+            (State::Succeeded(_), Spec::DeleteBackup | Spec::ExportBackup(_)) if result.is_some() => {
+                Err(Error::Invalid("the end of a deletion or an export brings no backup".to_owned()))
+            }
+            (State::Cancelled, Spec::CreateBackup | Spec::CopyBackup { .. }) => {
                 if let Some(backup) = backup.filter(|backup| backup.state == backup::State::Creating) {
                     self.rows.remove(keys::name(&backup.folder_id, &backup.name));
                     self.forget_backup(&backup);
                 }
                 Ok(())
             }
-            (State::Failed(failure), Spec::CreateBackup) => {
+            (State::Failed(failure), Spec::CreateBackup | Spec::CopyBackup { .. }) => {
                 let Some(mut backup) = backup else { return Ok(()) };
                 if backup.state == backup::State::Creating {
                     backup.state = backup::State::Error(failure.clone());
@@ -41,8 +46,30 @@ impl Judge {
                 self.free_new_name(operation, &backup, &backup)?;
                 self.release(backup)
             }
+            // An update may be under way on the backup meanwhile, so nothing else is touched.
+            (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::ExportBackup(_)) => Ok(()),
             (State::Queued { .. } | State::Running { .. } | State::Cancelling { .. }, _) => Ok(()),
         }
+    }
+
+    /// Lets go of the backup that an operation read, and of what it was to write in a bucket.
+    fn end_reading(&mut self, operation: &Operation, read: BackupId) -> Result<(), Error> {
+        let Some(mut backup) = self.rows.backup(read)? else { return Ok(()) };
+        if let Spec::ExportBackup(target) = &operation.spec {
+            self.free_targets(operation, target, &backup)?;
+        }
+        backup.readers.remove(&operation.id.to_string());
+        self.rows.write(keys::backup(read), &backup)
+    }
+
+    fn free_targets(&mut self, operation: &Operation, target: &ExportTarget, backup: &Backup) -> Result<(), Error> {
+        for object in target.objects(backup) {
+            let key = keys::target(&target.bucket, &object.key);
+            if self.rows.read::<OperationId>(&key)? == Some(operation.id) {
+                self.rows.remove(key);
+            }
+        }
+        Ok(())
     }
 
     /// Puts the row that the work gave in the place of the one before.
@@ -64,6 +91,8 @@ impl Judge {
         }
         self.free_new_name(operation, &before, &after)?;
         after.busy = None;
+        // Whoever read it when the work began, or has begun since, is known to the row before alone.
+        after.readers = before.readers;
         self.rows.write(keys::backup(after.id), &after)
     }
 

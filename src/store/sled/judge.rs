@@ -9,7 +9,7 @@ use super::live::{Entry, Live};
 use super::rows::{self, Attempt, Doom, Rows, Writes, damaged};
 use crate::backup;
 use crate::cluster::Timestamp;
-use crate::operation::{Epoch, Event, Fault, Operation, OperationId, Progress, Publication, Refused, State, Step};
+use crate::operation::{Epoch, Event, Fault, Operation, OperationId, Progress, Publication, Refused, Spec, State, Step};
 use crate::store::{Claim, Clock, Completion, Error, LOOK_AGAIN, MANIFEST_BYTES, Zones};
 use crate::{backup::BackupId, failure::Failure};
 use ::sled::Tree;
@@ -149,7 +149,11 @@ impl Judge {
         self.record(&operation)?;
         if operation.spec.has_attempts() && operation.publication.is_none() && held(&operation) {
             let (folder_id, cluster_id) = (operation.folder_id.clone(), operation.cluster_id.clone());
-            let attempt = Attempt { folder_id, cluster_id, backup_id: operation.backup_id, doom: None };
+            let bucket = match &operation.spec {
+                Spec::ExportBackup(target) => Some(target.bucket.clone()),
+                Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::CopyBackup { .. } => None,
+            };
+            let attempt = Attempt { folder_id, cluster_id, backup_id: operation.backup_id, bucket, doom: None };
             self.rows.write(keys::attempt(id, operation.epoch), &attempt)?;
         }
         self.settle(&operation, None)?;
@@ -312,7 +316,8 @@ impl Judge {
                 continue;
             }
             match &operation.state {
-                State::Succeeded(_) if published == Some(epoch) => self.rows.remove(key),
+                // What an export has published lies beside the attempt's folder.
+                State::Succeeded(_) if published == Some(epoch) && operation.spec.makes_backup() => self.rows.remove(key),
                 State::Running { .. } | State::Cancelling { .. } if epoch == operation.epoch => {}
                 State::Queued { .. } | State::Running { .. } | State::Cancelling { .. } if published == Some(epoch) => {}
                 State::Queued { .. } | State::Running { .. } | State::Cancelling { .. } | State::Succeeded(_) | State::Failed(_) | State::Cancelled => {

@@ -68,6 +68,8 @@ kinds! {
     Operation = b'o', "operation";
     /// Mark: a backup by the time from which its files may go.
     Purge = b'p', "purge";
+    /// From a key in a bucket to the export that is to write it.
+    Target = b't', "target of an export";
     /// From a cluster to the operation that holds it.
     Hold = b'x', "hold on a cluster";
     /// Mark: a backup in its cluster.
@@ -186,6 +188,11 @@ pub(super) fn purge_until(now: Timestamp) -> Range<Key> {
 
 pub(super) fn hold(cluster: &ClusterId) -> Key {
     key(Kind::Hold, &[cluster.as_str().as_bytes()])
+}
+
+/// A key in a bucket. Neither text can hold a zero byte.
+pub(super) fn target(bucket: &str, object: &str) -> Key {
+    key(Kind::Target, &[bucket.as_bytes(), &[0], object.as_bytes()])
 }
 
 /// Backups of a cluster that are older than `before`; all of them where it is absent.

@@ -107,10 +107,10 @@ pub(super) fn backups(rows: &Rows, filter: &BackupFilter, after: Option<BackupId
 pub(super) fn doomed(rows: &Rows, now: Timestamp, limit: usize) -> Result<Vec<Doomed>, Error> {
     follow(rows.stored(keys::doomed_until(now)), page(limit), |key| {
         let (operation_id, epoch) = keys::last_attempt(key).ok_or_else(|| damaged(Kind::Doomed, "its key is no attempt"))?;
-        let Some(Attempt { folder_id, cluster_id, backup_id, doom }) = rows.read(&keys::attempt(operation_id, epoch))? else { return Ok(None) };
+        let Some(Attempt { folder_id, cluster_id, backup_id, bucket, doom }) = rows.read(&keys::attempt(operation_id, epoch))? else { return Ok(None) };
         // Looked for since the mark was read.
         let doom = doom.filter(|doom| doom.next_look <= now);
-        Ok(doom.map(|doom| Doomed { operation_id, epoch, folder_id, cluster_id, backup_id, looks: doom.looks }))
+        Ok(doom.map(|doom| Doomed { operation_id, epoch, folder_id, cluster_id, backup_id, bucket, looks: doom.looks }))
     })
 }
 

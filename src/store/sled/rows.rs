@@ -16,12 +16,15 @@ use std::ops::Range;
 /// The format of the whole store that this program writes and reads.
 pub(super) const FORMAT: u32 = 1;
 
-/// An attempt that has a folder in storage.
+/// An attempt that has a folder in storage, or in a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Attempt {
     pub folder_id: FolderId,
     pub cluster_id: ClusterId,
     pub backup_id: BackupId,
+    /// The bucket that an export writes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
     /// Set once its files must go.
     pub doom: Option<Doom>,
 }

@@ -59,6 +59,7 @@ fn create(cluster: &str) -> Create {
         holds: Vec::new(),
         operation_id: operation.id.to_string(),
         busy: None,
+        readers: Default::default(),
         facts_revision: 0,
         epoch: None,
         level: None,

@@ -169,6 +169,11 @@ impl Walk {
                 let used = self.get::<KeyUse>(&keys::idempotency(&hash))?.ok_or("the key is missing")?;
                 expect(used.operation_id == operation.id, "the key belongs to another operation")
             }
+            Kind::Target => {
+                let holder = parse::<OperationId>(kind, value)?;
+                let operation = self.live(holder)?.ok_or("its operation has ended or is missing")?;
+                expect(self.targets(&operation)?.iter().any(|target| target == key), "its operation does not write there")
+            }
             Kind::Hold => {
                 let holder = parse::<OperationId>(kind, value)?;
                 let operation = self.live(holder)?.ok_or("its operation has ended or is missing")?;
@@ -219,9 +224,17 @@ impl Walk {
         if operation.publication.is_some() {
             expect(self.has(&keys::manifest(id, 0))?, "the manifest that it is to publish is missing")?;
         }
+        if let Some(read) = operation.reads() {
+            let backup = self.get::<Backup>(&keys::backup(read))?.ok_or("the backup that it reads is missing")?;
+            expect(backup.is_available() && backup.readers.contains(&id.to_string()), "the backup that it reads is not kept for it")?;
+        }
+        for target in self.targets(operation)? {
+            expect(self.get::<OperationId>(&target)? == Some(id), "what it is to write in a bucket is not kept for it")?;
+        }
         let backup = self.get::<Backup>(&keys::backup(operation.backup_id))?.ok_or("its backup is missing")?;
         match &operation.spec {
-            Spec::CreateBackup => expect(backup.state == backup::State::Creating, "its backup is no draft"),
+            Spec::ExportBackup(_) => Ok(()),
+            Spec::CreateBackup | Spec::CopyBackup { .. } => expect(backup.state == backup::State::Creating, "its backup is no draft"),
             Spec::UpdateBackup(_) | Spec::DeleteBackup => {
                 let busy = backup.busy.as_deref().and_then(|busy| busy.parse().ok());
                 expect(busy == Some(id), "its backup is not held for it")
@@ -248,7 +261,18 @@ impl Walk {
             let holder = busy.parse().map_err(|_| "what holds it is no operation")?;
             expect(self.live(holder)?.is_some_and(|holder| holder.backup_id == backup.id), "what holds it has ended or is missing")?;
         }
+        for reader in &backup.readers {
+            let reader = reader.parse().map_err(|_| "what reads it is no operation")?;
+            expect(self.live(reader)?.is_some_and(|reader| reader.reads() == Some(backup.id)), "what reads it has ended or is missing")?;
+        }
         Ok(())
+    }
+
+    /// The rows of what an export is to write.
+    fn targets(&self, operation: &Operation) -> Result<Vec<Key>, String> {
+        let Spec::ExportBackup(target) = &operation.spec else { return Ok(Vec::new()) };
+        let backup = self.get::<Backup>(&keys::backup(operation.backup_id))?.ok_or("its backup is missing")?;
+        Ok(target.objects(&backup).iter().map(|object| keys::target(&target.bucket, &object.key)).collect())
     }
 
     fn attempt(&self, key: &[u8], attempt: &Attempt) -> Finding {
@@ -272,7 +296,7 @@ impl Walk {
         let Some(holder) = backup.busy.as_deref().and_then(|busy| busy.parse().ok()) else { return Ok(None) };
         Ok(self.live(holder)?.and_then(|operation| match operation.spec {
             Spec::UpdateBackup(changes) => changes.name.map(|name| keys::name(&backup.folder_id, &name)),
-            Spec::CreateBackup | Spec::DeleteBackup => None,
+            Spec::CreateBackup | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_) => None,
         }))
     }
 

@@ -167,7 +167,15 @@ pub async fn a_lapsed_lease_is_another_attempt(store: Shared, time: Time) {
     assert_eq!((second.id, second.epoch, second.tally.crashes), (accepted.id, Epoch(2), 1));
     // The first attempt's files must go; the second's are being made.
     let draft = store.backup(accepted.backup_id).await.unwrap();
-    let first = Doomed { operation_id: accepted.id, epoch: Epoch(1), folder_id: draft.folder_id, cluster_id: draft.cluster_id, backup_id: draft.id, looks: 0 };
+    let first = Doomed {
+        operation_id: accepted.id,
+        epoch: Epoch(1),
+        folder_id: draft.folder_id,
+        cluster_id: draft.cluster_id,
+        backup_id: draft.id,
+        bucket: None,
+        looks: 0,
+    };
     assert_eq!(store.doomed(10).await, Ok(vec![first]));
 }
 
@@ -617,6 +625,248 @@ pub async fn a_deletion_is_refused_by_a_hold(store: Shared, time: Time) {
     store.complete(work.id, work.epoch, succeeded(Some(Backup { holds: vec![hold], ..backup.clone() }))).await.unwrap();
     assert_eq!(store.create(deletion(&time, &backup), GRACE).await, Err(Error::Held("audit 2027".to_owned())));
     assert!(store.backup(backup.id).await.unwrap().is_available());
+}
+
+/// Takes an operation that was claimed to its end in success.
+async fn succeed(store: &dyn Store, time: &Time, claimed: &Operation) -> Operation {
+    let after = match &claimed.spec {
+        Spec::ExportBackup(_) => None,
+        _ => Some(available(&store.backup(claimed.backup_id).await.unwrap(), claimed.epoch)),
+    };
+    publish(store, time, claimed, b"{}").await;
+    store.complete(claimed.id, claimed.epoch, succeeded(after)).await.unwrap()
+}
+
+fn texts(operations: &[&Operation]) -> std::collections::BTreeSet<String> {
+    operations.iter().map(|operation| operation.id.to_string()).collect()
+}
+
+/// Goal: what is read is not deleted, and reading shuts nobody else out. Method: two copies and an export of one backup at
+/// once, beside a creation of the same cluster; a deletion in vain until the last has ended.
+pub async fn several_read_a_backup_and_none_deletes_it(store: Shared, time: Time) {
+    let source = make_backup(&*store, &time, "main", "a").await;
+    let first = accept(&*store, copying(&time, &source, "b")).await;
+    let second = accept(&*store, copying(&time, &source, "c")).await;
+    let export = accept(&*store, exporting(&time, &source, "reports", "a.rdb")).await;
+    accept(&*store, in_zone(creation(&time, "main", "d"), "nowhere")).await;
+    let held = store.backup(source.id).await.unwrap();
+    assert_eq!(held, Backup { readers: texts(&[&first, &second, &export]), ..source.clone() });
+    let draft = store.backup(first.backup_id).await.unwrap();
+    assert_eq!((&draft.state, &draft.busy), (&backup::State::Creating, &Some(first.id.to_string())));
+    assert_eq!(store.create(copying(&time, &source, "b"), GRACE).await, Err(Error::NameTaken(name("b"))));
+    assert_eq!(store.create(copying(&time, &source, "a"), GRACE).await, Err(Error::NameTaken(name("a"))));
+
+    let here = Zones::new(["here".to_owned()]);
+    for expected in [&first, &second, &export] {
+        let conflict = store.backup(source.id).await.unwrap().readers.first().cloned().unwrap();
+        assert_eq!(store.create(deletion(&time, &source), GRACE).await, Err(Error::Conflict(conflict)));
+        let claimed = store.claim(&here, LEASE).await.unwrap().0.expect("it is due").operation;
+        assert_eq!((claimed.id, claimed.step()), (expected.id, Some(Step::Preflight)));
+        succeed(&*store, &time, &claimed).await;
+    }
+    assert_eq!(store.backup(source.id).await, Ok(source.clone()));
+    accept(&*store, deletion(&time, &source)).await;
+    assert!(store.backup(first.backup_id).await.unwrap().is_available());
+}
+
+/// Goal: a copy is a backup like any other. Method: one that succeeds after a retry, one that fails, one that is cancelled.
+pub async fn a_copy_ends_like_a_creation(store: Shared, time: Time) {
+    let source = make_backup(&*store, &time, "main", "a").await;
+    let copy = accept(&*store, copying(&time, &source, "b")).await;
+    let claimed = claim(&*store).await;
+    store.step(claimed.id, claimed.epoch, Step::Snapshot, None).await.unwrap();
+    // No source was forked, so nothing is waited for.
+    let waiting = retry_at_once(&*store, &claimed, Fault::Storage).await;
+    assert_eq!((waiting.due_at(), waiting.tally), (Some(time.now()), Tally::default()));
+    assert_eq!(doomed_epochs(&*store).await, [Epoch(1)]);
+    let claimed = claim(&*store).await;
+    succeed(&*store, &time, &claimed).await;
+    let made = store.backup(copy.backup_id).await.unwrap();
+    assert_eq!((made.epoch, made.busy.as_ref(), made.name.as_str()), (Some(2), None, "b"));
+    assert_eq!(doomed_epochs(&*store).await, [Epoch(1)]);
+    let again = store.complete(claimed.id, claimed.epoch, succeeded(Some(made))).await;
+    assert!(matches!(again, Err(Error::Fenced(_))), "{again:?}");
+
+    let failing = accept(&*store, copying(&time, &source, "c")).await;
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, failed("damaged")).await.unwrap();
+    let left = store.backup(failing.backup_id).await.unwrap();
+    assert_eq!((&left.state, &left.busy), (&backup::State::Error(failure("damaged")), &None));
+    let cancelled = accept(&*store, copying(&time, &source, "d")).await;
+    let claimed = claim(&*store).await;
+    store.cancel_and_end(&claimed).await;
+    assert_eq!(store.backup(cancelled.backup_id).await, Err(Error::NoBackup));
+    assert_eq!(doomed_epochs(&*store).await.len(), 3);
+    assert_eq!(store.backup(source.id).await, Ok(source.clone()));
+
+    // A copy belongs where its source does.
+    for (folder, cluster) in [("folder2", "main"), ("default", "other")] {
+        let elsewhere = Backup { folder_id: folder.parse().unwrap(), cluster_id: cluster.parse().unwrap(), ..source.clone() };
+        let refused = store.create(copying(&time, &elsewhere, "e"), GRACE).await;
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    }
+}
+
+/// Goal: no end leaves a backup held or a key taken. Method: every way in which work ends, for a copy and for an export.
+pub async fn what_reads_a_backup_lets_it_go_whatever_its_end(store: Shared, time: Time) {
+    let source = make_backup(&*store, &time, "main", "a").await;
+    for (round, copies) in [(0, true), (1, false)] {
+        let another = |number: usize| {
+            let name = format!("b-{round}-{number}");
+            if copies { copying(&time, &source, &name) } else { exporting(&time, &source, "reports", "same.rdb") }
+        };
+        // Cancelled in the queue.
+        let queued = accept(&*store, another(1)).await;
+        store.cancel(queued.id).await.unwrap();
+        // Handed back, then cancelled while it runs; and by a lease that lapses.
+        accept(&*store, another(2)).await;
+        let claimed = claim(&*store).await;
+        store.hand_back(claimed.id, claimed.epoch).await.unwrap();
+        let claimed = claim(&*store).await;
+        assert_eq!(store.backup(source.id).await.unwrap().readers, texts(&[&claimed]));
+        store.cancel_and_end(&claimed).await;
+        accept(&*store, another(3)).await;
+        let claimed = claim(&*store).await;
+        store.cancel(claimed.id).await.unwrap();
+        time.pass(LEASE);
+        assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![claimed.id])));
+        // Failed.
+        accept(&*store, another(4)).await;
+        let claimed = claim(&*store).await;
+        store.complete(claimed.id, claimed.epoch, failed("no room")).await.unwrap();
+        // The third crash.
+        let crashing = accept(&*store, another(5)).await;
+        for _ in 0..3 {
+            let claimed = claim(&*store).await;
+            store.step(claimed.id, claimed.epoch, Step::Snapshot, None).await.unwrap();
+            time.pass(LEASE);
+        }
+        assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![crashing.id])));
+        assert!(matches!(store.get(crashing.id).await.unwrap().state, State::Failed(why) if why.reason == Reason::Poisoned));
+        // The deadline.
+        let late = accept(&*store, another(6)).await;
+        time.pass(seconds(2 * 3600));
+        assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![late.id])));
+        assert_eq!(store.backup(source.id).await, Ok(source.clone()));
+        // The keys are free as well.
+        let last = accept(&*store, another(7)).await;
+        store.cancel(last.id).await.unwrap();
+    }
+    accept(&*store, deletion(&time, &source)).await;
+}
+
+/// Goal: a rename and a copy are in nobody's way. Method: copies and exports that begin and end while an update is under way.
+pub async fn an_update_goes_on_beside_those_that_read(store: Shared, time: Time) {
+    let source = make_backup(&*store, &time, "main", "a").await;
+    let before = accept(&*store, copying(&time, &source, "b")).await;
+    let copying_before = claim(&*store).await;
+    let update = accept(&*store, renaming(&time, &source, "new")).await;
+    let updating = claim(&*store).await;
+    assert_eq!((copying_before.id, updating.id), (before.id, update.id));
+    // What the update knows of those that read is old by the time that it ends.
+    let known = store.backup(source.id).await.unwrap();
+    let export = accept(&*store, exporting(&time, &source, "reports", "a.rdb")).await;
+    let exporting = claim(&*store).await;
+    assert_eq!(store.create(deletion(&time, &source), GRACE).await, Err(Error::Conflict(update.id.to_string())));
+    succeed(&*store, &time, &copying_before).await;
+    assert_eq!(store.backup(source.id).await.unwrap().busy, Some(update.id.to_string()));
+    store.complete(updating.id, updating.epoch, succeeded(Some(Backup { name: name("new"), ..known }))).await.unwrap();
+    let after = store.backup(source.id).await.unwrap();
+    assert_eq!((after.name.as_str(), &after.busy, &after.readers), ("new", &None, &texts(&[&export])));
+
+    let second = accept(&*store, renaming(&time, &after, "newer")).await;
+    store.complete(exporting.id, exporting.epoch, failed("no room")).await.unwrap();
+    assert_eq!(store.backup(source.id).await.unwrap(), Backup { busy: Some(second.id.to_string()), readers: Default::default(), ..after });
+}
+
+/// Goal: only what is whole is read. Method: a draft, one in error, one that is deleted, one that never was.
+pub async fn only_a_finished_backup_is_read(store: Shared, time: Time) {
+    let creation = accept(&*store, creation(&time, "main", "a")).await;
+    let draft = store.backup(creation.backup_id).await.unwrap();
+    let attempts = |backup: &Backup| [copying(&time, backup, "b"), exporting(&time, backup, "reports", "a.rdb")];
+    for create in attempts(&draft) {
+        assert_eq!(store.create(create, GRACE).await, Err(Error::NotAvailable("CREATING")));
+    }
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, failed("no route")).await.unwrap();
+    for create in attempts(&draft) {
+        assert_eq!(store.create(create, GRACE).await, Err(Error::NotAvailable("ERROR")));
+    }
+    accept(&*store, deletion(&time, &draft)).await;
+    for create in attempts(&draft) {
+        assert_eq!(store.create(create, GRACE).await, Err(Error::NoBackup));
+    }
+    let nothing = Backup { id: BackupId::new(), ..draft };
+    for create in attempts(&nothing) {
+        assert_eq!(store.create(create, GRACE).await, Err(Error::NoBackup));
+    }
+    // A copy without its draft, an export with one: faults of ours.
+    let deleting = claim(&*store).await;
+    store.complete(deleting.id, deleting.epoch, succeeded(None)).await.unwrap();
+    let source = make_backup(&*store, &time, "other", "c").await;
+    let without = Create { draft: None, ..copying(&time, &source, "b") };
+    assert!(matches!(store.create(without, GRACE).await, Err(Error::Invalid(_))));
+    let with = Create { draft: Some(source.clone()), ..exporting(&time, &source, "reports", "a.rdb") };
+    assert!(matches!(store.create(with, GRACE).await, Err(Error::Invalid(_))));
+    assert_eq!(store.backup(source.id).await, Ok(source));
+}
+
+/// Goal: a row has a limit. Method: as many copies as may read one backup, and one more.
+pub async fn as_many_read_a_backup_as_may(store: Shared, time: Time) {
+    let source = make_backup(&*store, &time, "main", "a").await;
+    let mut reading = Vec::new();
+    for number in 0..Backup::READERS {
+        accept(&*store, copying(&time, &source, &format!("b{number}"))).await;
+        reading.push(claim(&*store).await);
+    }
+    for create in [copying(&time, &source, "more"), exporting(&time, &source, "reports", "a.rdb")] {
+        assert_eq!(store.create(create, GRACE).await, Err(Error::ReadersFull(Backup::READERS)));
+    }
+    succeed(&*store, &time, &reading[7]).await;
+    accept(&*store, copying(&time, &source, "more")).await;
+}
+
+/// Goal: two exports do not write to one key. Method: the same target twice at once, of two backups; other targets beside it.
+pub async fn one_export_writes_to_a_key(store: Shared, time: Time) {
+    let source = make_backup(&*store, &time, "main", "a").await;
+    let other = make_backup(&*store, &time, "main", "b").await;
+    let first = accept(&*store, exporting(&time, &source, "reports", "a.rdb")).await;
+    for backup in [&source, &other] {
+        assert_eq!(store.create(exporting(&time, backup, "reports", "a.rdb"), GRACE).await, Err(Error::Conflict(first.id.to_string())));
+    }
+    // What was refused has left nothing behind.
+    assert_eq!(store.backup(other.id).await, Ok(other.clone()));
+    accept(&*store, exporting(&time, &source, "archive", "a.rdb")).await;
+    accept(&*store, exporting(&time, &other, "reports", "b.rdb")).await;
+    let claimed = claim(&*store).await;
+    assert_eq!(claimed.id, first.id);
+    succeed(&*store, &time, &claimed).await;
+    accept(&*store, exporting(&time, &other, "reports", "a.rdb")).await;
+}
+
+/// Goal: the files of an exported backup are never taken for those of an attempt. Method: look at what is doomed.
+pub async fn an_export_dooms_what_it_staged_and_nothing_else(store: Shared, time: Time) {
+    let source = make_backup(&*store, &time, "main", "a").await;
+    let export = accept(&*store, exporting(&time, &source, "reports", "a.rdb")).await;
+    retry_at_once(&*store, &claim(&*store).await, Fault::Storage).await;
+    let claimed = claim(&*store).await;
+    publish(&*store, &time, &claimed, b"plan").await;
+    let retried = retry_at_once(&*store, &claimed, Fault::Storage).await;
+    assert_eq!(doomed_epochs(&*store).await, [Epoch(1)]);
+    assert_eq!(store.cancel(export.id).await, Ok(retried));
+    let claimed = claim(&*store).await;
+    assert_eq!((claimed.step(), claimed.epoch), (Some(Step::Publish), Epoch(3)));
+    assert_eq!(store.manifest(export.id).await, Ok(Some(b"plan".to_vec())));
+    let bad = store.complete(claimed.id, claimed.epoch, succeeded(Some(source.clone()))).await;
+    assert!(matches!(bad, Err(Error::Invalid(_))), "{bad:?}");
+    store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    // What was published lies under its key; the attempt's folder goes in every case.
+    let doomed = store.doomed(10).await.unwrap();
+    assert_eq!(
+        doomed.iter().map(|doomed| (doomed.epoch, doomed.bucket.as_deref())).collect::<Vec<_>>(),
+        [(Epoch(1), Some("reports")), (Epoch(2), Some("reports"))]
+    );
+    assert_eq!(store.backup(source.id).await, Ok(source));
 }
 
 /// Goal: files that a late worker writes are found. Method: look when due, by the waits, until the row goes.

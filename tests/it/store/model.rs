@@ -10,7 +10,7 @@ use redkeep::operation::{self, Epoch, Event, Fault, Operation, OperationId, Prog
 use redkeep::store::{
     BackupFilter, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, LOOK_AGAIN, MANIFEST_BYTES, OperationFilter, PAGE_ROWS, Store, Zones,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -97,6 +97,16 @@ impl Rows {
         own.or_else(reserved)
     }
 
+    /// The operations that read a backup.
+    fn readers(&self, id: BackupId) -> BTreeSet<String> {
+        self.live().filter(|operation| operation.reads() == Some(id)).map(|operation| operation.id.to_string()).collect()
+    }
+
+    /// A backup as it is read from outside.
+    fn shown(&self, backup: &Backup) -> Backup {
+        Backup { readers: self.readers(backup.id), ..backup.clone() }
+    }
+
     fn known(&self, key: &Idempotency) -> Result<Option<Operation>, Error> {
         match self.keys.get(&(key.caller.clone(), key.key.clone())) {
             None => Ok(None),
@@ -112,22 +122,51 @@ impl Rows {
         {
             return Ok(Created::Existing(operation));
         }
-        if draft.is_some() != (operation.spec == Spec::CreateBackup) || self.operations.contains_key(&operation.id) {
+        if draft.is_some() != operation.spec.makes_backup() || self.operations.contains_key(&operation.id) {
             return Err(Error::Invalid(String::new()));
         }
         let queued = self.operations.values().filter(|operation| matches!(operation.state, operation::State::Queued { .. })).count();
         if queued >= queue_limit {
             return Err(Error::QueueFull(queue_limit));
         }
+        if let Some(read) = operation.reads() {
+            let backup = self.backups.get(&read).ok_or(Error::NoBackup)?;
+            match backup.state {
+                backup::State::Deleting { .. } => return Err(Error::NoBackup),
+                backup::State::Creating => return Err(Error::NotAvailable("CREATING")),
+                backup::State::Error(_) => return Err(Error::NotAvailable("ERROR")),
+                backup::State::Available => {}
+            }
+            if self.readers(read).len() >= Backup::READERS {
+                return Err(Error::ReadersFull(Backup::READERS));
+            }
+            // Every backup here has one shard, so the target alone makes the key.
+            let target = |operation: &Operation| match &operation.spec {
+                Spec::ExportBackup(target) => Some((target.bucket.clone(), target.path.clone(), target.name.clone())),
+                _ => None,
+            };
+            if let Some(holder) = self.live().find(|other| target(other).is_some() && target(other) == target(&operation)) {
+                return Err(Error::Conflict(holder.id.to_string()));
+            }
+        }
+        if let (Some(read), Some(draft)) = (operation.reads(), &draft) {
+            let source = &self.backups[&read];
+            if (&source.folder_id, &source.cluster_id) != (&draft.folder_id, &draft.cluster_id) {
+                return Err(Error::Invalid(String::new()));
+            }
+        }
         if let Some(draft) = draft {
-            if let Some(holder) = self.live().find(|other| other.spec.is_exclusive() && other.cluster_id == operation.cluster_id) {
+            let held = |other: &&Operation| other.spec.is_exclusive() && other.cluster_id == operation.cluster_id;
+            if operation.spec.is_exclusive()
+                && let Some(holder) = self.live().find(held)
+            {
                 return Err(Error::Conflict(holder.id.to_string()));
             }
             if self.name_owner(&draft.folder_id, &draft.name).is_some() {
                 return Err(Error::NameTaken(draft.name));
             }
             self.backups.insert(draft.id, draft);
-        } else {
+        } else if operation.reads().is_none() {
             let backup = self.backups.get(&operation.backup_id).ok_or(Error::NoBackup)?;
             let in_error = match backup.state {
                 backup::State::Deleting { .. } => return Err(Error::NoBackup),
@@ -149,6 +188,9 @@ impl Rows {
                     }
                 }
                 _ => {
+                    if let Some(reader) = self.readers(backup.id).first() {
+                        return Err(Error::Conflict(reader.clone()));
+                    }
                     if let Some(hold) = backup.holds.first() {
                         return Err(Error::Held(hold.reason.clone()));
                     }
@@ -185,6 +227,7 @@ impl Rows {
         let published = operation.publication.as_ref().map(|publication| publication.epoch);
         if let operation::State::Succeeded(_) = operation.state
             && let Some(epoch) = published
+            && operation.spec.makes_backup()
         {
             self.attempts.remove(&(operation.id, epoch));
         }
@@ -199,8 +242,9 @@ impl Rows {
 
     fn end(&mut self, operation: &Operation, result: Option<Backup>) -> Result<(), Error> {
         self.manifests.remove(&operation.id);
-        let is_creation = operation.spec == Spec::CreateBackup;
-        let is_deletion = operation.spec == Spec::DeleteBackup;
+        let is_creation = operation.spec.makes_backup();
+        let is_export = matches!(operation.spec, Spec::ExportBackup(_));
+        let is_deletion = operation.spec == Spec::DeleteBackup || is_export;
         let Some(backup) = self.backups.get_mut(&operation.backup_id) else { return Ok(()) };
         match &operation.state {
             operation::State::Succeeded(_) if !is_deletion => {
@@ -218,7 +262,9 @@ impl Rows {
             }
             _ => {}
         }
-        backup.busy = None;
+        if !is_export {
+            backup.busy = None;
+        }
         Ok(())
     }
 
@@ -316,7 +362,8 @@ impl Store for Model {
     }
 
     async fn backup(&self, id: BackupId) -> Result<Backup, Error> {
-        self.rows().backups.get(&id).cloned().ok_or(Error::NoBackup)
+        let rows = self.rows();
+        rows.backups.get(&id).map(|backup| rows.shown(backup)).ok_or(Error::NoBackup)
     }
 
     async fn backup_named(&self, folder: &FolderId, name: &Name) -> Result<Backup, Error> {
@@ -326,12 +373,14 @@ impl Store for Model {
     }
 
     async fn backups(&self, filter: &BackupFilter, after: Option<BackupId>, limit: usize) -> Result<Vec<Backup>, Error> {
-        Ok(Rows::page(&self.rows().backups, after, limit, |backup| match filter {
+        let rows = self.rows();
+        let page = Rows::page(&rows.backups, after, limit, |backup| match filter {
             BackupFilter::Folder(folder) => backup.folder_id == *folder,
             BackupFilter::Cluster(cluster) => backup.cluster_id == *cluster,
             BackupFilter::FolderAvailable(folder) => backup.folder_id == *folder && backup.is_available(),
             BackupFilter::ClusterAvailable(cluster) => backup.cluster_id == *cluster && backup.is_available(),
-        }))
+        });
+        Ok(page.iter().map(|backup| rows.shown(backup)).collect())
     }
 
     async fn doomed(&self, limit: usize) -> Result<Vec<Doomed>, Error> {
@@ -339,7 +388,11 @@ impl Store for Model {
         let due = |((id, epoch), attempt): (&(OperationId, Epoch), &Attempt)| {
             let (next_look, looks) = attempt.doom.filter(|(next_look, _)| *next_look <= now)?;
             let Operation { folder_id, cluster_id, backup_id, .. } = attempt.operation.clone();
-            Some((next_look, Doomed { operation_id: *id, epoch: *epoch, folder_id, cluster_id, backup_id, looks }))
+            let bucket = match attempt.operation.spec.clone() {
+                Spec::ExportBackup(target) => Some(target.bucket),
+                _ => None,
+            };
+            Some((next_look, Doomed { operation_id: *id, epoch: *epoch, folder_id, cluster_id, backup_id, bucket, looks }))
         };
         let mut doomed: Vec<_> = rows.attempts.iter().filter_map(due).collect();
         doomed.sort_by_key(|(next_look, doomed)| (*next_look, doomed.operation_id, doomed.epoch));

@@ -34,6 +34,15 @@ enum Deed {
         backup: usize,
         name: Option<usize>,
     },
+    Copy {
+        backup: usize,
+        name: usize,
+        key: Option<(u8, u8)>,
+    },
+    Export {
+        backup: usize,
+        file: usize,
+    },
     Delete {
         backup: usize,
         key: Option<(u8, u8)>,
@@ -127,6 +136,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         6 => (0..3usize, 0..3usize).prop_map(|(cluster, name)| Deed::Make { cluster, name }),
         5 => (any::<usize>(), prop::option::of(0..3usize)).prop_map(|(backup, name)| Deed::Update { backup, name }),
         4 => (any::<usize>(), key(), prop_oneof![Just(0u64), Just(60)]).prop_map(|(backup, key, grace)| Deed::Delete { backup, key, grace }),
+        4 => (any::<usize>(), 0..3usize, key()).prop_map(|(backup, name, key)| Deed::Copy { backup, name, key }),
+        4 => (any::<usize>(), 0..3usize).prop_map(|(backup, file)| Deed::Export { backup, file }),
         12 => (0..3usize, prop_oneof![Just(1u64), Just(15), Just(1000)]).prop_map(|(zone, lease)| Deed::Claim { zone, lease }),
         2 => who().prop_map(|who| Deed::Renew { who }),
         14 => (who(), 0..4usize, prop::bool::weighted(0.9), length).prop_map(|(who, ahead, decide, length)| Deed::Step { who, ahead, decide, length }),
@@ -241,6 +252,14 @@ impl Pair {
                 let create = change(&self.time, &self.existing(backup).await, Spec::UpdateBackup(changes));
                 self.accept(create, 0).await?;
             }
+            Deed::Copy { backup, name, key } => {
+                let create = copying(&self.time, &self.existing(backup).await, NAMES[name]);
+                self.accept(keyed(create, key), 0).await?;
+            }
+            Deed::Export { backup, file } => {
+                let create = exporting(&self.time, &self.existing(backup).await, "reports", NAMES[file]);
+                self.accept(create, 0).await?;
+            }
             Deed::Delete { backup, key, grace } => {
                 let create = deletion(&self.time, &self.existing(backup).await);
                 self.accept(keyed(create, key), grace).await?;
@@ -281,9 +300,11 @@ impl Pair {
                 let before = self.model.backup(operation.backup_id).await.ok();
                 let new_name = match &operation.spec {
                     Spec::UpdateBackup(changes) => changes.name.clone(),
-                    Spec::CreateBackup | Spec::DeleteBackup => None,
+                    Spec::CreateBackup | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_) => None,
                 };
-                let after = before.filter(|_| operation.spec != Spec::DeleteBackup).and_then(|before| match row {
+                // An export that brings a row is a fault, and a rare one.
+                let brings_none = operation.spec == Spec::DeleteBackup || matches!((&operation.spec, &row), (Spec::ExportBackup(_), Row::Same | Row::Renamed));
+                let after = before.filter(|_| !brings_none).and_then(|before| match row {
                     Row::None => None,
                     Row::Same => Some(available(&before, epoch)),
                     Row::Renamed => Some(Backup { name: new_name.unwrap_or(before.name.clone()), ..available(&before, epoch) }),

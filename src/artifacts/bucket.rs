@@ -1,0 +1,415 @@
+//! Buckets: where dumps may be exported to, by the names that callers use.
+//!
+//! Owns the keys of a bucket, and how an object gets there: whole or not at all, durable, never in the place of another, never
+//! outside of the root. Knows nothing of backups: what an object holds is its writer's business.
+//!
+//! ```text
+//! <root>/.redkeep/<staging>/<number>     an object while it is written; nobody else looks there
+//! <root>/<key>                           the object, from its publication on: a second name for the same file
+//! ```
+//!
+//! A bucket is a folder. Its root may be a symbolic link, for it is the configuration's; nothing below it is followed: folders
+//! are opened one inside the other, each by its own name, so that a link that somebody puts there leads nowhere. Files are
+//! made for the owner and readable by the group, folders likewise: give the root's group to those who fetch exports.
+
+use super::{Error, SEAL_TIMEOUT};
+use crate::cluster::{BucketName, FolderId};
+use aws_lc_rs::digest;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Most buckets of a configuration.
+pub const BUCKETS: usize = 100;
+
+/// Folder of what is being written, directly below the root. No key leads there.
+const STAGING: &str = ".redkeep";
+
+/// Bytes that are written before the disk must have them.
+const UNSYNCED_BYTES: u64 = 32 * 1024 * 1024;
+
+/// How often a folder is made anew that goes while something is put into it.
+const FOLDER_TRIES: usize = 3;
+
+/// Length of a piece of an object that is read back, in bytes.
+const PIECE_BYTES: usize = 1024 * 1024;
+
+const FOLDER_MODE: Mode = Mode::from_raw_mode(0o750);
+const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
+
+/// How a bucket is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The name that callers use.
+    pub name: BucketName,
+    /// Folder that its objects lie in.
+    pub root: PathBuf,
+    /// Folders, the tenants, whose backups may be exported to it.
+    pub folders: Vec<FolderId>,
+}
+
+/// Why a bucket cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("bucket {name} cannot be used: {what}")]
+pub struct Unusable {
+    /// The bucket.
+    pub name: BucketName,
+    /// Why.
+    pub what: String,
+}
+
+/// Where an object lies in a bucket: names with `/` between them, each a folder but for the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(Vec<String>);
+
+impl Key {
+    /// Longest key, in bytes.
+    pub const BYTES: usize = 1024;
+
+    /// The folders that lead to it, and its own name.
+    fn parts(&self) -> (&[String], &str) {
+        // A key has at least one name.
+        self.0.split_last().map_or((&[], ""), |(name, folders)| (folders, name))
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("/"))
+    }
+}
+
+/// The text cannot be a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadKey {
+    /// Longer than [`Key::BYTES`].
+    #[error("must have at most {} bytes", Key::BYTES)]
+    Long,
+    /// A name in it is empty: there is a slash at an end, or one behind another, or nothing at all.
+    #[error("must not have an empty part; it has no slash at its ends and none behind another")]
+    Empty,
+    /// A name in it is one that leads elsewhere, or is ours.
+    #[error("must not have a part that is `.`, `..` or `{STAGING}`")]
+    Reserved,
+    /// A character that no name may have.
+    #[error("must not have a backslash or a control character")]
+    Character,
+}
+
+impl FromStr for Key {
+    type Err = BadKey;
+    fn from_str(text: &str) -> Result<Self, BadKey> {
+        if text.len() > Self::BYTES {
+            return Err(BadKey::Long);
+        }
+        if text.contains(|c: char| c == '\\' || c.is_control()) {
+            return Err(BadKey::Character);
+        }
+        let parts: Vec<String> = text.split('/').map(str::to_owned).collect();
+        for part in &parts {
+            match part.as_str() {
+                "" => return Err(BadKey::Empty),
+                "." | ".." | STAGING => return Err(BadKey::Reserved),
+                _ => {}
+            }
+        }
+        Ok(Self(parts))
+    }
+}
+
+/// A bucket that can be written.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    options: Options,
+}
+
+impl Bucket {
+    /// Opens a bucket that does not meet `artifacts`, and makes its root if there is none.
+    pub(super) fn open(options: Options, artifacts: &Path) -> Result<Self, Unusable> {
+        let unusable = |what: String| Unusable { name: options.name.clone(), what };
+        let io = |fault: io::Error| unusable(fault.kind().to_string());
+        match std::fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE.as_raw_mode()).create(&options.root) {
+            Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => return Err(unusable("its root is not a folder".to_owned())),
+            made => made.map_err(io)?,
+        }
+        // By their real places, as either may be reached through a link.
+        let (root, artifacts) = (options.root.canonicalize().map_err(io)?, artifacts.canonicalize().map_err(io)?);
+        if root.starts_with(&artifacts) || artifacts.starts_with(&root) {
+            return Err(unusable("its root lies inside of artifacts.url or around it; give it a folder of its own".to_owned()));
+        }
+        Ok(Self { options })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &BucketName {
+        &self.options.name
+    }
+
+    /// Whether backups of a folder may be exported to it.
+    pub fn takes(&self, folder: &FolderId) -> bool {
+        self.options.folders.contains(folder)
+    }
+
+    /// Bytes that can still be written, where the file system tells.
+    pub async fn free_bytes(&self) -> Option<u64> {
+        let root = self.options.root.clone();
+        let stat = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&root)).await.ok()?.ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Length of the object under a key, in bytes; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] when something that is no object lies there, else [`Error`].
+    pub async fn length(&self, key: &Key) -> Result<Option<u64>, Error> {
+        let (root, key) = (self.options.root.clone(), key.clone());
+        blocking(SEAL_TIMEOUT, move || {
+            let (folders, name) = key.parts();
+            let Some(folder) = existing(walk(&root, folders, Absent::Refuse))? else { return Ok(None) };
+            let Some(stat) = existing(rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(error))? else { return Ok(None) };
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => Ok(Some(u64::try_from(stat.st_size).unwrap_or(0))),
+                _ => Err(Error::Exists(name.to_owned())),
+            }
+        })
+        .await
+    }
+
+    /// Begins to write an object where nobody looks: number `number` of `staging`, which is a name that nothing else uses.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn stage(&self, staging: &str, number: usize) -> Result<Staged, Error> {
+        let (root, folders) = (self.options.root.clone(), [STAGING.to_owned(), staging.to_owned()]);
+        blocking(SEAL_TIMEOUT, move || {
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                // The folder of another that ends just now may take that of all with it.
+                match walk(&root, &folders, Absent::Create) {
+                    Err(Error::Missing(_)) if tries < FOLDER_TRIES => {}
+                    folder => {
+                        let folder = folder?;
+                        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                        let file = rustix::fs::openat(&folder, number.to_string(), flags, FILE_MODE).map_err(error)?;
+                        return Ok(Staged { file: File::from(file), folder, unsynced_bytes: 0 });
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Publishes an object that was staged: the file gets the key as a second name. Durable on return.
+    ///
+    /// A key that is taken by an object of the same bytes is success, and that stays as it is; so doing it again is no harm,
+    /// and a late worker's doing neither.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] when something else lies there, [`Error::Missing`] when nothing was staged, else [`Error`].
+    pub async fn publish(&self, staging: &str, number: usize, key: &Key, bytes: u64, sha256: &str) -> Result<(), Error> {
+        let (root, folders) = (self.options.root.clone(), [STAGING.to_owned(), staging.to_owned()]);
+        let (key, sha256) = (key.clone(), sha256.to_owned());
+        blocking(SEAL_TIMEOUT, move || {
+            let (inside, name) = key.parts();
+            let folder = walk(&root, inside, Absent::Create)?;
+            let linked = match walk(&root, &folders, Absent::Refuse) {
+                Ok(staged) => rustix::fs::linkat(&staged, number.to_string(), &folder, name, AtFlags::empty()).map_err(error),
+                Err(fault) => Err(fault),
+            };
+            match linked {
+                Ok(()) => {}
+                // Published before, by an attempt that was cut off; what was staged may have gone since.
+                Err(fault @ (Error::Exists(_) | Error::Missing(_))) => {
+                    if !existing(holds(&folder, name, bytes, &sha256))?.unwrap_or(false) {
+                        return Err(match fault {
+                            Error::Exists(_) => Error::Exists(name.to_owned()),
+                            fault => fault,
+                        });
+                    }
+                }
+                Err(fault) => return Err(fault),
+            }
+            rustix::fs::fsync(&folder).map_err(error)
+        })
+        .await
+    }
+
+    /// Takes a publication back: the key goes where it names the very file that was staged. Anything else under it stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn withdraw(&self, staging: &str, number: usize, key: &Key) -> Result<(), Error> {
+        let (root, folders, key) = (self.options.root.clone(), [STAGING.to_owned(), staging.to_owned()], key.clone());
+        blocking(SEAL_TIMEOUT, move || {
+            let (inside, name) = key.parts();
+            let Some(staged) = existing(walk(&root, &folders, Absent::Refuse))? else { return Ok(()) };
+            let Some(folder) = existing(walk(&root, inside, Absent::Refuse))? else { return Ok(()) };
+            let look = |folder: &OwnedFd, name: &str| existing(rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(error));
+            match (look(&staged, &number.to_string())?, look(&folder, name)?) {
+                (Some(staged), Some(present)) if (staged.st_dev, staged.st_ino) == (present.st_dev, present.st_ino) => {
+                    existing(rustix::fs::unlinkat(&folder, name, AtFlags::empty()).map_err(error))?;
+                    rustix::fs::fsync(&folder).map_err(error)
+                }
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Removes all that was staged under a name; tells how many files went. What is not there is success.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; some files may be gone then.
+    pub async fn remove_staged(&self, staging: &str) -> Result<u64, Error> {
+        let (root, staging) = (self.options.root.clone(), staging.to_owned());
+        blocking(SEAL_TIMEOUT, move || {
+            let Some(all) = existing(walk(&root, &[STAGING.to_owned()], Absent::Refuse))? else { return Ok(0) };
+            let Some(folder) = existing(inside(&all, &staging))? else { return Ok(0) };
+            let mut removed = 0;
+            for entry in Dir::read_from(&folder).map_err(error)? {
+                let entry = entry.map_err(error)?;
+                if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                    existing(rustix::fs::unlinkat(&folder, entry.file_name(), AtFlags::empty()).map_err(error))?;
+                    removed += 1;
+                }
+            }
+            existing(rustix::fs::unlinkat(&all, &*staging, AtFlags::REMOVEDIR).map_err(error))?;
+            // The folder of all goes with the last; best effort, as another may be staged meanwhile.
+            let _ = rustix::fs::open(&root, FOLDER_FLAGS, Mode::empty()).and_then(|root| rustix::fs::unlinkat(root, STAGING, AtFlags::REMOVEDIR));
+            Ok(removed)
+        })
+        .await
+    }
+}
+
+/// An object that is being written. It is nothing to anybody before it is published.
+#[derive(Debug)]
+pub struct Staged {
+    file: File,
+    folder: OwnedFd,
+    unsynced_bytes: u64,
+}
+
+impl Staged {
+    /// Makes all that was written durable. It blocks.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        self.file.sync_all().map_err(Error::from_io)?;
+        rustix::fs::fsync(&self.folder).map_err(error)
+    }
+}
+
+impl Write for Staged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.unsynced_bytes += count as u64;
+        // The disk is kept at work, so that little is left to be written at the end.
+        if self.unsynced_bytes >= UNSYNCED_BYTES {
+            self.file.sync_data()?;
+            self.unsynced_bytes = 0;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What to do where a folder is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// Make it, durably.
+    Create,
+    /// [`Error::Missing`].
+    Refuse,
+}
+
+const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Opens the folder that lies at the end of `folders` below the root, each by its own name and no link.
+fn walk(root: &Path, folders: &[String], absent: Absent) -> Result<OwnedFd, Error> {
+    let mut folder = rustix::fs::openat(CWD, root, FOLDER_FLAGS, Mode::empty()).map_err(|errno| match error(errno) {
+        Error::Missing(_) => Error::Denied("its root is gone"),
+        fault => fault,
+    })?;
+    for name in folders {
+        folder = match inside(&folder, name) {
+            Err(Error::Missing(_)) if absent == Absent::Create => {
+                match rustix::fs::mkdirat(&folder, name.as_str(), FOLDER_MODE) {
+                    Ok(()) => rustix::fs::fsync(&folder).map_err(error)?,
+                    Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(error(errno)),
+                }
+                inside(&folder, name)?
+            }
+            opened => opened?,
+        };
+    }
+    Ok(folder)
+}
+
+fn inside(folder: &OwnedFd, name: &str) -> Result<OwnedFd, Error> {
+    rustix::fs::openat(folder, name, FOLDER_FLAGS | OFlags::NOFOLLOW, Mode::empty()).map_err(error)
+}
+
+/// `None` for what is not there.
+fn existing<T>(found: Result<T, Error>) -> Result<Option<T>, Error> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::Missing(_)) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Whether a file holds exactly these bytes.
+fn holds(folder: &OwnedFd, name: &str, bytes: u64, sha256: &str) -> Result<bool, Error> {
+    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(error)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || u64::try_from(stat.st_size) != Ok(bytes) {
+        return Ok(false);
+    }
+    let file = rustix::fs::openat(folder, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(error)?;
+    let mut file = File::from(file).take(bytes);
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        match file.read(&mut piece).map_err(Error::from_io)? {
+            0 => break,
+            count => context.update(&piece[..count]),
+        }
+    }
+    Ok(super::transfer::hex(context.finish().as_ref()) == sha256)
+}
+
+fn error(errno: Errno) -> Error {
+    match errno {
+        Errno::NOENT => Error::Missing("the file".to_owned()),
+        Errno::EXIST => Error::Exists("the file".to_owned()),
+        // So says the system of a link where a folder of its own was wanted.
+        Errno::LOOP | Errno::NOTDIR => Error::Denied("a part of the path is a file or a symbolic link"),
+        Errno::PERM | Errno::OPNOTSUPP => Error::Denied("the file system does not permit it, or has no hard links"),
+        errno => Error::from_io(errno.into()),
+    }
+}
+
+/// Runs what blocks, within `limit`.
+async fn blocking<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    match timeout(limit, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => Err(Error::unavailable("the work was interrupted")),
+        Err(_) => Err(Error::unavailable(format!("no answer within {} s", limit.as_secs()))),
+    }
+}

@@ -1,0 +1,314 @@
+//! Moving what is stored: a segment to another folder of the storage, a shard's dump to a bucket.
+//!
+//! Every byte read is held against the digest in the manifest, so that what was damaged since is found and not handed on.
+//! Memory is flat whatever the length; what costs CPU runs off the async threads.
+
+use super::bucket::Staged;
+use super::manifest::Segment;
+use super::{Error, Folder, PART_BYTES, PART_TIMEOUT, SEAL_TIMEOUT, Storage, within};
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use std::io::{self, Write};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+/// Length of a piece on the way to a bucket, in bytes.
+const PIECE_BYTES: usize = 1024 * 1024;
+
+/// Pieces that may wait for the disk of the bucket.
+const PIECES: usize = 2;
+
+/// How far back a compressed dump may look, as a power of two: what decoding may take of memory. Runs of 2 MiB look back less.
+const WINDOW_LOG: u32 = 23;
+
+/// What is written to a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The segments as they are stored.
+    Stored,
+    /// The dump of this many bytes, decoded from segments that are not compressed.
+    Plain(u64),
+    /// The dump of this many bytes, decoded from segments under zstd.
+    Zstd(u64),
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes.
+    pub bytes: u64,
+    /// SHA-256 of them, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Reads an object in pieces, by ranges: each wait is bounded, and a store far away needs no connection that stays.
+struct Pieces {
+    objects: Arc<dyn ObjectStore>,
+    path: Path,
+    position: u64,
+    length: u64,
+    piece_bytes: u64,
+}
+
+impl Pieces {
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let end = self.length.min(self.position + self.piece_bytes);
+        if end == self.position {
+            return Ok(None);
+        }
+        let reading = timeout(PART_TIMEOUT, self.objects.get_range(&self.path, self.position..end));
+        let piece = reading.await.map_err(|_| Error::unavailable(format!("no answer within {} s", PART_TIMEOUT.as_secs())))??;
+        self.position = end;
+        Ok(Some(piece))
+    }
+}
+
+impl Storage {
+    /// Begins to read a segment, whose length must be that of the manifest.
+    async fn pieces(&self, folder: &Folder, segment: &Segment, piece_bytes: usize) -> Result<Pieces, Error> {
+        let path = folder.file(&segment.file);
+        let length = within(self.objects.head(&path)).await?.size;
+        if length != segment.stored_bytes {
+            let what = format!("it has {length} bytes instead of {}", segment.stored_bytes);
+            return Err(Error::Corrupt { name: segment.file.clone(), what });
+        }
+        Ok(Pieces { objects: Arc::clone(&self.objects), path, position: 0, length, piece_bytes: piece_bytes as u64 })
+    }
+
+    /// Copies a segment to another folder, under the name that it has. `moved` hears of bytes as they are stored. Durable on
+    /// return.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`], [`Error::Corrupt`] when the bytes are not those of the manifest, else [`Error`]. Nothing is visible
+    /// under the new key then.
+    pub async fn copy_segment(&self, from: &Folder, to: &Folder, segment: &Segment, moved: impl Fn(u64)) -> Result<(), Error> {
+        // This is the place where the kind of storage decides. A store that copies objects by itself, and keeps each of them
+        // more than once, is to be asked for that (`ObjectStore::copy`), so that the bytes need not come here. Of a folder the
+        // library makes a second name for the same file: no independent copy, as one bad sector or one careless hand spoils
+        // both. So here the bytes are read, checked and written anew.
+        let mut pieces = self.pieces(from, segment, PART_BYTES).await?;
+        let mut upload = self.upload(to, &segment.file).await?;
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut next = pieces.next().await?;
+        while let Some(piece) = next {
+            let length = piece.len() as u64;
+            let digesting = tokio::task::spawn_blocking(move || {
+                context.update(&piece);
+                (context, piece)
+            });
+            let (digested, piece) = digesting.await.map_err(|_| Error::unavailable("the work was interrupted"))?;
+            context = digested;
+            let (stored, following) = tokio::join!(upload.part(piece.into()), pieces.next());
+            stored?;
+            moved(length);
+            next = following?;
+        }
+        if let Err(damage) = hold(segment, context) {
+            upload.abort().await;
+            return Err(damage);
+        }
+        upload.complete().await
+    }
+
+    /// Writes the dump of a shard, or a segment of it, to a bucket. `moved` hears of bytes read and of bytes written. What was
+    /// written is durable on return, and still nothing to anybody: it is to be published.
+    ///
+    /// # Errors
+    ///
+    /// [`Move::Storage`] when the segments cannot be read or are not those of the manifest; [`Move::Bucket`] when the bucket
+    /// cannot be written.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped, the writing stops at the next piece; what was staged stays.
+    pub async fn export(
+        &self,
+        folder: &Folder,
+        segments: &[Segment],
+        content: Content,
+        staged: Staged,
+        moved: impl Fn(u64, u64) + Send + 'static,
+    ) -> Result<Written, Move> {
+        let (pieces_out, pieces_in) = mpsc::channel(PIECES);
+        let (result, written) = oneshot::channel();
+        let expected = segments.to_vec();
+        // Its own thread and not the pool of the runtime: it lives as long as the transfer.
+        std::thread::Builder::new()
+            .name("export".to_owned())
+            .spawn(move || drop(result.send(write(&expected, content, staged, pieces_in, &moved))))
+            .map_err(|_| Move::Storage(Error::unavailable("no thread could be started")))?;
+        let reading = async {
+            for segment in segments {
+                let mut pieces = self.pieces(folder, segment, PIECE_BYTES).await?;
+                while let Some(piece) = pieces.next().await? {
+                    match timeout(PART_TIMEOUT, pieces_out.send(piece)).await {
+                        Ok(Ok(())) => {}
+                        // The writer has failed, and says why itself.
+                        Ok(Err(_)) => return Ok(()),
+                        Err(_) => return Err(Move::Bucket(Error::Stalled)),
+                    }
+                }
+            }
+            Ok(())
+        };
+        let read = reading.await;
+        // The writer takes this for the end.
+        drop(pieces_out);
+        match read {
+            Err(fault) => Err(fault),
+            Ok(()) => match timeout(SEAL_TIMEOUT, written).await {
+                Ok(Ok(written)) => written,
+                Ok(Err(_)) => Err(Move::Bucket(Error::unavailable("the writer ended unexpectedly"))),
+                Err(_) => Err(Move::Bucket(Error::unavailable(format!("no answer within {} s", SEAL_TIMEOUT.as_secs())))),
+            },
+        }
+    }
+}
+
+/// Why nothing was moved to a bucket.
+#[derive(Debug)]
+pub enum Move {
+    /// By a fault of what was read.
+    Storage(Error),
+    /// By a fault of where it was to go.
+    Bucket(Error),
+}
+
+impl From<Error> for Move {
+    fn from(fault: Error) -> Self {
+        Self::Storage(fault)
+    }
+}
+
+/// Writes the pieces of all segments, in order, each held against its digest at its end.
+fn write(segments: &[Segment], content: Content, staged: Staged, mut pieces: mpsc::Receiver<Bytes>, moved: &dyn Fn(u64, u64)) -> Result<Written, Move> {
+    let most_bytes = match content {
+        Content::Stored => segments.iter().map(|segment| segment.stored_bytes).sum(),
+        Content::Plain(bytes) | Content::Zstd(bytes) => bytes,
+    };
+    let mut sink = Sink { staged, context: digest::Context::new(&digest::SHA256), bytes: 0, most_bytes, fault: None };
+    for segment in segments {
+        let damaged = |what: String| Move::Storage(Error::Corrupt { name: segment.file.clone(), what });
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut left = segment.stored_bytes;
+        let mut output = match content {
+            Content::Stored | Content::Plain(_) => Output::Plain(&mut sink),
+            Content::Zstd(_) => {
+                let decoder = zstd::stream::write::Decoder::new(&mut sink).and_then(|mut decoder| decoder.window_log_max(WINDOW_LOG).map(|()| decoder));
+                Output::Zstd(decoder.map_err(|_| Move::Storage(Error::unavailable("the decoder could not be made")))?)
+            }
+        };
+        while left > 0 {
+            let Some(piece) = pieces.blocking_recv() else { return Err(Move::Storage(Error::unavailable("the reading ended early"))) };
+            context.update(&piece);
+            left = left.saturating_sub(piece.len() as u64);
+            let before = output.sink().bytes;
+            if let Err(fault) = output.write_all(&piece) {
+                return Err(match output.sink().fault.take() {
+                    Some(fault) => fault,
+                    // The decoder's own: it met what no compressor wrote.
+                    None => damaged(format!("it cannot be decoded: {fault}")),
+                });
+            }
+            moved(piece.len() as u64, output.sink().bytes - before);
+        }
+        let flushed = output.flush();
+        drop(output);
+        if let Some(fault) = sink.fault.take() {
+            return Err(fault);
+        }
+        flushed.map_err(|fault| damaged(format!("it cannot be decoded: {fault}")))?;
+        hold(segment, context)?;
+    }
+    if sink.bytes != most_bytes {
+        let name = segments.last().map(|segment| segment.file.clone()).unwrap_or_default();
+        return Err(Move::Storage(Error::Corrupt { name, what: format!("the dump ends after {} of {most_bytes} bytes", sink.bytes) }));
+    }
+    sink.staged.finish().map_err(Move::Bucket)?;
+    Ok(Written { bytes: sink.bytes, sha256: hex(sink.context.finish().as_ref()) })
+}
+
+/// What takes the bytes of a segment.
+enum Output<'a> {
+    Plain(&'a mut Sink),
+    Zstd(zstd::stream::write::Decoder<'static, &'a mut Sink>),
+}
+
+impl Output<'_> {
+    fn sink(&mut self) -> &mut Sink {
+        match self {
+            Self::Plain(sink) => sink,
+            Self::Zstd(decoder) => decoder.get_mut(),
+        }
+    }
+}
+
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(sink) => sink.write(bytes),
+            Self::Zstd(decoder) => decoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(sink) => sink.flush(),
+            Self::Zstd(decoder) => decoder.flush(),
+        }
+    }
+}
+
+/// Writes to the bucket, digests what it writes, and takes no more than there is to come.
+struct Sink {
+    staged: Staged,
+    context: digest::Context,
+    bytes: u64,
+    most_bytes: u64,
+    /// Why it took nothing more, apart from what went on before it.
+    fault: Option<Move>,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes + bytes.len() as u64 > self.most_bytes {
+            let what = format!("the dump has more than {} bytes", self.most_bytes);
+            self.fault = Some(Move::Storage(Error::Corrupt { name: "a segment".to_owned(), what }));
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        match self.staged.write(bytes) {
+            Ok(count) => {
+                self.context.update(&bytes[..count]);
+                self.bytes += count as u64;
+                Ok(count)
+            }
+            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => Err(fault),
+            Err(fault) => {
+                let kind = fault.kind();
+                self.fault = Some(Move::Bucket(Error::from_io(fault)));
+                Err(kind.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Holds the digest of what was read against that of the manifest.
+fn hold(segment: &Segment, context: digest::Context) -> Result<(), Error> {
+    if hex(context.finish().as_ref()) == segment.sha256 {
+        Ok(())
+    } else {
+        Err(Error::Corrupt { name: segment.file.clone(), what: "its SHA-256 is not that of the manifest".to_owned() })
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
