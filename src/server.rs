@@ -5,7 +5,7 @@
 
 use crate::api;
 use crate::artifacts::Storage;
-use crate::auth::Gate;
+use crate::auth::{self, Gate};
 use crate::config::{self, Config};
 use crate::executor::Executor;
 use crate::fleet::Fleet;
@@ -59,6 +59,9 @@ pub enum Error {
     /// The artifact storage cannot be opened.
     #[error("{0}")]
     Storage(#[from] crate::artifacts::Error),
+    /// Callers could not be recognised.
+    #[error("{0}")]
+    Auth(#[from] auth::StartError),
     /// A port cannot be listened on.
     #[error("{address} cannot be listened on: {what}")]
     Listen {
@@ -131,8 +134,12 @@ impl Server {
         let storage = Storage::open(config.artifacts)?;
         let fleet = Arc::new(Fleet::new(config.clusters));
         let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, fleet, storage, config.executor);
-        let (router, health) = api::router(executor.clone(), Arc::new(Gate::Open)).await.map_err(|fault| Error::Build(fault.to_string()))?;
         let (api, admin) = (listen(config.listen).await?, listen(config.admin_listen).await?);
+        // Short-lived tokens end with the process.
+        let key = auth::Key::random().map_err(|fault| Error::Build(fault.to_owned()))?;
+        let gate = Arc::new(Gate::open(config.auth, key)?);
+        let advertise = config.advertise.unwrap_or_else(|| advertised(api.local_addr().unwrap_or(config.listen)));
+        let (router, health) = api::router(executor.clone(), gate, &advertise).await.map_err(|fault| Error::Build(fault.to_string()))?;
         let admin_router = admin_router(Arc::clone(&store), stop.clone());
         if let (Ok(listen), Ok(admin_listen)) = (api.local_addr(), admin.local_addr()) {
             tracing::info!(%listen, %admin_listen, "listening");
@@ -192,6 +199,12 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Where clients find a service that listens here, when the configuration does not say.
+fn advertised(listen: SocketAddr) -> String {
+    // A name rather than an address of this machine: certificates carry names.
+    if listen.ip().is_loopback() || listen.ip().is_unspecified() { format!("localhost:{}", listen.port()) } else { listen.to_string() }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
