@@ -3,12 +3,14 @@
 //! Every fault is reported at once, with its key; unknown keys are refused. Relative paths are relative to the file. No
 //! secret is part of it: passwords stay in files or the environment.
 
+mod auth;
 mod buckets;
 mod clusters;
 mod memstore;
 mod section;
 
 use crate::artifacts;
+use crate::auth::{Mode, Options as AuthOptions};
 use crate::executor;
 use crate::fleet::Definition;
 use crate::store::Zones;
@@ -36,6 +38,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where health is served.
     pub admin_listen: SocketAddr,
+    /// `host:port` at which clients find the service; derived from where it listens when it is not given.
+    pub advertise: Option<String>,
+    /// How callers log in.
+    pub auth: AuthOptions,
     /// Folder of the embedded store.
     pub store: PathBuf,
     /// How artifacts are stored.
@@ -137,19 +143,22 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     }
     let mut root = Section::new("", table, &faults);
 
+    let auth = auth::read(root.section("auth"), base);
     let mut server = root.section("server");
     let listen = server.address("listen", "127.0.0.1:7379");
     let admin_listen = server.address("admin_listen", "127.0.0.1:7380");
     for (key, address) in [("listen", listen), ("admin_listen", admin_listen)] {
-        if !address.ip().is_loopback() {
+        if !address.ip().is_loopback() && matches!(auth.mode, Mode::Open) {
             server.fault(
                 key,
-                "must be a loopback address such as 127.0.0.1: whoever reaches the port can read all data, and there are no tokens or roles to keep others out",
+                "must be a loopback address such as 127.0.0.1 while auth.mode is \"none\": whoever reaches the port can read all data; set auth.mode to tokens or jwt first",
             );
         }
     }
-    // Read so that files written for clients of endpoint discovery are not refused; nothing hands it out.
-    let _ = server.text("advertise", "localhost:7379");
+    let advertise = server.optional_text("advertise");
+    if advertise.as_ref().is_some_and(|address| !is_host_and_port(address)) {
+        server.fault("advertise", "must be the host and port that clients connect to, such as redkeep.example:7379");
+    }
     server.end();
 
     let mut store = root.section("store");
@@ -175,12 +184,6 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let compression = artifacts.parsed("compression", "zstd:1");
     artifacts.end();
 
-    let mut auth = root.section("auth");
-    if auth.text("mode", "none") != "none" {
-        auth.fault("mode", "must be \"none\"; the service listens on loopback only");
-    }
-    auth.end();
-
     let mut section = root.section("executor");
     let defaults = executor::Options::default();
     let executor = executor::Options {
@@ -202,10 +205,18 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let faults = faults.take();
     if faults.is_empty() {
         let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
-        Ok(Config { listen, admin_listen, store: store_path, artifacts, buckets, executor, clusters, memstore, file })
+        Ok(Config { listen, admin_listen, advertise, auth, store: store_path, artifacts, buckets, executor, clusters, memstore, file })
     } else {
         Err(Error { faults })
     }
+}
+
+/// Whether a text is a host, by name or address, with a port.
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_name = (1..=253).contains(&host.len()) && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
+    let is_v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
+    (is_name || is_v6) && port.parse::<u16>().is_ok_and(|port| port != 0) && !port.starts_with('+')
 }
 
 #[cfg(test)]
@@ -379,6 +390,34 @@ mod tests {
         }
         let many: String = (0..101).map(|number| bucket(&format!("b{number}"), &format!("file:x{number}"), "[\"a\"]")).collect();
         assert_eq!(read(&many).unwrap_err(), ["buckets[100].name: there must be at most 100 buckets"]);
+    }
+
+    #[test]
+    fn beyond_loopback_callers_log_in() {
+        for (mode, faults) in [("none", 2), ("tokens", 0)] {
+            let file = if mode == "tokens" { "file = \"tokens\"" } else { "" };
+            let text = format!("[server]\nlisten = \"0.0.0.0:7379\"\nadmin_listen = \"[::]:7380\"\n[auth]\nmode = \"{mode}\"\n{file}\n");
+            assert_eq!(read(&text).err().unwrap_or_default().len(), faults, "{mode}");
+        }
+    }
+
+    #[test]
+    fn what_is_advertised_can_be_dialled() {
+        for (text, legal) in [
+            ("localhost:7379", true),
+            ("10.0.0.1:1", true),
+            ("[::1]:7379", true),
+            ("keep-1.example:65535", true),
+            ("localhost", false),
+            (":7379", false),
+            ("localhost:0", false),
+            ("localhost:+1", false),
+            ("::1:7379", false),
+            ("https://localhost:7379", false),
+            ("a b:1", false),
+        ] {
+            assert_eq!(read(&format!("[server]\nadvertise = \"{text}\"\n")).is_ok(), legal, "{text}");
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@
 //!   convert       every arrow between wire and domain
 //!   status        every arrow from our errors to a status
 //!   access        which role each call needs, and where callers are let in
+//!   discovery     where the services are
+//!   tokens        short-lived tokens for clients that log in by an exchange
 //!   later         calls that the schema has and that are not built
 //! executor      accept, claim, keep the lease, repeat, cancel, hand back
 //!   attempt       one attempt with its heartbeat
@@ -52,6 +54,12 @@
 //!   replication   the hand-shake of a replica, and the framings
 //!   local         servers that we start ourselves
 //! auth          who may: subjects, roles, grants
+//!   gate          who calls, by what a request carries
+//!   tokens        the token file
+//!   jwt           JSON Web Tokens: is one what it says
+//!   jwks          the keys of their issuer
+//!   exchange      short-lived tokens
+//!   pace          how fast one subject may call
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values

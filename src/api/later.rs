@@ -11,19 +11,20 @@ const NOT_OURS: &str = "Redkeep does not run this cluster; use the tools that ru
 const CONFIGURED: &str = "clusters are described in the configuration file, under [[clusters]]; change it there";
 const FORGET: &str = "take the cluster out of the configuration file, under [[clusters]]; its servers go on and its backups stay";
 const MAINTENANCE: &str = "Redkeep plans no maintenance; use the tools that run your servers";
-const ACCESS: &str = "there are no access rights to read or set: the service listens on loopback only";
+const ACCESS: &str = "roles are given by folder, not by cluster: in the token file with `redkeep token create`, in the claim redkeep_roles of a JWT, or \
+    under [[auth.service_accounts]]";
 const ACL: &str = "use ACL commands on the server";
 const POLICY: &str = "there are no retention policies; give a backup `expires_at` with redkeep.v1.BackupService.Create or Update";
 const PRESETS: &str = "there are no presets, because Redkeep does not run the servers; redkeep.v1.FleetService.CheckCluster shows the memory of each host";
-const TOKENS: &str = "no token is needed: the service listens on loopback only; connect without credentials";
-const ENDPOINTS: &str = "every service answers at the address of this one; give it to the client in place of discovery";
+const ACT_AS: &str = "log in as the service account itself: send a JWT signed with its key to yandex.cloud.iam.v1.IamTokenService.Create";
+const WITHDRAW: &str = "a short-lived token ends by itself within 12 hours, and at once with what it was made from: `redkeep token revoke`";
 const LOGS: &str = "read the log on the server itself";
 const RESHARDING: &str = "use redis-cli --cluster on the servers";
 const FILES: &str = "copy the files from the folder in storage that redkeep.v1.BackupService.Get shows as `path`; those ending in .zst are \
     compressed with zstd";
 
 /// What to say of each call, in order of its path.
-const SENTENCES: [(&str, &str); 59] = [
+const SENTENCES: [(&str, &str); 56] = [
     ("/redkeep.v1.BackupService/Copy", FILES),
     ("/redkeep.v1.BackupService/Export", FILES),
     ("/redkeep.v1.BackupService/GetDownloadLinks", FILES),
@@ -42,11 +43,8 @@ const SENTENCES: [(&str, &str); 59] = [
     ("/redkeep.v1.FleetService/ForgetCluster", FORGET),
     ("/redkeep.v1.FleetService/UpdateConnection", CONFIGURED),
     ("/redkeep.v1.OperationService/Watch", "use redkeep.v1.OperationService.Wait with the `revision` seen last"),
-    ("/yandex.cloud.endpoint.ApiEndpointService/Get", ENDPOINTS),
-    ("/yandex.cloud.endpoint.ApiEndpointService/List", ENDPOINTS),
-    ("/yandex.cloud.iam.v1.IamTokenService/Create", TOKENS),
-    ("/yandex.cloud.iam.v1.IamTokenService/CreateForServiceAccount", TOKENS),
-    ("/yandex.cloud.iam.v1.IamTokenService/Revoke", TOKENS),
+    ("/yandex.cloud.iam.v1.IamTokenService/CreateForServiceAccount", ACT_AS),
+    ("/yandex.cloud.iam.v1.IamTokenService/Revoke", WITHDRAW),
     ("/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/Create", POLICY),
     ("/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/Delete", POLICY),
     ("/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/Get", POLICY),
@@ -118,7 +116,7 @@ mod tests {
     use tower::ServiceExt;
 
     /// Every call that is built.
-    const BUILT: [&str; 21] = [
+    const BUILT: [&str; 24] = [
         "/redkeep.v1.BackupService/Create",
         "/redkeep.v1.BackupService/Delete",
         "/redkeep.v1.BackupService/Get",
@@ -127,6 +125,9 @@ mod tests {
         "/redkeep.v1.FleetService/CheckCluster",
         "/redkeep.v1.OperationService/List",
         "/redkeep.v1.OperationService/Wait",
+        "/yandex.cloud.endpoint.ApiEndpointService/Get",
+        "/yandex.cloud.endpoint.ApiEndpointService/List",
+        "/yandex.cloud.iam.v1.IamTokenService/Create",
         "/yandex.cloud.mdb.redis.v1.BackupService/Delete",
         "/yandex.cloud.mdb.redis.v1.BackupService/Get",
         "/yandex.cloud.mdb.redis.v1.BackupService/List",

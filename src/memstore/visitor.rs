@@ -34,10 +34,10 @@ impl Visitor {
 
 /// Lets a caller in to the call that is named so in the table of rules.
 pub(super) async fn enter(gate: &Gate, call: &str, headers: &HeaderMap, default: &FolderId) -> Result<Visitor, Refusal> {
-    let headers = with_bearer(headers)?;
-    let refused = match access::grant(gate, call, &headers).await {
+    let bearer = with_bearer(headers);
+    let refused = match access::grant(gate, call, &bearer).await {
         Ok(Some(grant)) => {
-            let project = project(&grant, &headers, default)?;
+            let project = project(&grant, headers, default)?;
             match grant.folder(&project) {
                 Ok(()) => return Ok(Visitor { subject: grant.subject().to_owned(), project, right: Ok(()) }),
                 Err(denied) => self::denied(denied, &project),
@@ -45,32 +45,39 @@ pub(super) async fn enter(gate: &Gate, call: &str, headers: &HeaderMap, default:
         }
         Ok(None) => return Err(Refusal::Internal),
         Err(status) if status.code() == tonic::Code::PermissionDenied => Refusal::of_access(&status),
+        Err(status) if status.code() == tonic::Code::Unauthenticated => return Err(unrecognised(headers, &status)),
         Err(status) => return Err(Refusal::of_access(&status)),
     };
     // Who may read in the project may know what is there, and is told so before the right to more is missed.
-    let Ok(Some(reader)) = access::grant(gate, access::memstore::GET, &headers).await else { return Err(refused) };
-    let project = project(&reader, &headers, default)?;
+    let Ok(Some(reader)) = access::grant(gate, access::memstore::GET, &bearer).await else { return Err(refused) };
+    let project = project(&reader, headers, default)?;
     if reader.sees(&project) { Ok(Visitor { subject: reader.subject().to_owned(), project, right: Err(refused) }) } else { Err(refused) }
 }
 
-/// The headers with the token in the place where the gate looks for it, and with no other there.
-fn with_bearer(headers: &HeaderMap) -> Result<HeaderMap, Refusal> {
-    let mut headers = headers.clone();
-    headers.remove(AUTHORIZATION);
-    let mut tokens = headers.get_all(TOKEN).iter();
-    let token = match (tokens.next(), tokens.next()) {
-        (None, _) => return Ok(headers),
-        (Some(token), None) => token,
-        (Some(_), Some(_)) => return Err(Refusal::Unauthenticated("X-Auth-Token must be given once".to_owned())),
-    };
-    if !token.is_empty() {
-        let bearer = HeaderValue::from_bytes(&[b"Bearer ", token.as_bytes()].concat());
-        let mut bearer = bearer.map_err(|_| Refusal::Unauthenticated("X-Auth-Token is no token".to_owned()))?;
-        bearer.set_sensitive(true);
-        headers.insert(AUTHORIZATION, bearer);
+/// The headers with the token in the place where the gate looks for it, and with no other there. An empty one is none.
+fn with_bearer(headers: &HeaderMap) -> HeaderMap {
+    let mut translated = headers.clone();
+    translated.remove(AUTHORIZATION);
+    translated.remove(TOKEN);
+    for token in headers.get_all(TOKEN).iter().filter(|token| !token.is_empty()) {
+        // What was a header's value is one with more in front, too.
+        if let Ok(mut bearer) = HeaderValue::from_bytes(&[b"Bearer ", token.as_bytes()].concat()) {
+            bearer.set_sensitive(true);
+            translated.append(AUTHORIZATION, bearer);
+        }
     }
-    headers.remove(TOKEN);
-    Ok(headers)
+    translated
+}
+
+/// Why a caller was not recognised, in the words of these calls.
+fn unrecognised(headers: &HeaderMap, status: &tonic::Status) -> Refusal {
+    let mut tokens = headers.get_all(TOKEN).iter().filter(|token| !token.is_empty());
+    Refusal::Unauthenticated(match (tokens.next(), tokens.next()) {
+        (None, _) => "this call needs a token; send it as `X-Auth-Token: TOKEN`".to_owned(),
+        (Some(_), Some(_)) => "there is more than one X-Auth-Token header; send one".to_owned(),
+        (Some(token), None) if !token.as_bytes().iter().all(u8::is_ascii_graphic) => "X-Auth-Token holds no token".to_owned(),
+        (Some(_), None) => format!("X-Auth-Token: {}", status.message()),
+    })
 }
 
 /// The project of a call: the one that is named, else the only one that the caller has a role in, else the default.
@@ -92,7 +99,7 @@ fn denied(denied: Denied, project: &FolderId) -> Refusal {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
     use super::*;
-    use crate::auth::{Identity, Role, Roles};
+    use crate::auth::{self, Identity, Role, Roles};
     use std::sync::Arc;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -106,15 +113,29 @@ mod tests {
 
     #[test]
     fn the_token_comes_in_one_header_only() {
-        let translated = with_bearer(&headers(&[("x-auth-token", "abc"), ("authorization", "Bearer other")])).unwrap();
-        assert_eq!((translated.get_all(AUTHORIZATION).iter().count(), &translated[AUTHORIZATION]), (1, &"Bearer abc".parse::<HeaderValue>().unwrap()));
+        let bearers = |headers: &HeaderMap| with_bearer(headers).get_all(AUTHORIZATION).iter().cloned().collect::<Vec<HeaderValue>>();
+        let translated = with_bearer(&headers(&[("x-auth-token", "abc"), ("authorization", "Bearer other")]));
+        assert_eq!(bearers(&headers(&[("x-auth-token", "abc"), ("authorization", "Bearer other")])), ["Bearer abc"]);
         assert!(translated[AUTHORIZATION].is_sensitive() && !translated.contains_key(TOKEN));
         for none in [headers(&[("authorization", "Bearer other")]), headers(&[("x-auth-token", "")]), headers(&[])] {
-            assert!(!with_bearer(&none).unwrap().contains_key(AUTHORIZATION));
+            assert!(bearers(&none).is_empty());
         }
         let mut two = headers(&[("x-auth-token", "a")]);
-        two.append(TOKEN, "a".parse().unwrap());
-        assert!(matches!(with_bearer(&two), Err(Refusal::Unauthenticated(_))));
+        two.append(TOKEN, "b".parse().unwrap());
+        assert_eq!(bearers(&two), ["Bearer a", "Bearer b"], "the gate refuses both");
+        let said = |headers: &HeaderMap| match unrecognised(headers, &tonic::Status::unauthenticated("the token has expired")) {
+            Refusal::Unauthenticated(what) => what,
+            other => panic!("{other:?}"),
+        };
+        for (headers, words) in [
+            (headers(&[]), "needs a token"),
+            (headers(&[("x-auth-token", "")]), "needs a token"),
+            (two, "more than one"),
+            (headers(&[("x-auth-token", "a b")]), "holds no token"),
+            (headers(&[("x-auth-token", "abc")]), "has expired"),
+        ] {
+            assert!(said(&headers).contains(words) && said(&headers).contains("X-Auth-Token"), "{}", said(&headers));
+        }
     }
 
     #[test]
@@ -132,7 +153,10 @@ mod tests {
 
     #[tokio::test]
     async fn while_nobody_has_to_log_in_no_token_is_asked_for() {
-        let visitor = enter(&Gate::Open, access::memstore::CREATE, &headers(&[]), &"default".parse().unwrap()).await.unwrap();
-        assert_eq!((visitor.subject.as_str(), visitor.project.as_str(), visitor.right), ("anonymous", "default", Ok(())));
+        let gate = Gate::open(auth::Options::default(), auth::Key::random().unwrap()).unwrap();
+        for sent in [headers(&[]), headers(&[("x-auth-token", "a placeholder")])] {
+            let visitor = enter(&gate, access::memstore::CREATE, &sent, &"default".parse().unwrap()).await.unwrap();
+            assert_eq!((visitor.subject.as_str(), visitor.project.as_str(), visitor.right), ("anonymous", "default", Ok(())));
+        }
     }
 }

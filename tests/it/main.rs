@@ -1,5 +1,6 @@
 //! The one integration test binary: a module a boundary.
 
+mod access;
 mod api;
 mod backup;
 mod cli;
