@@ -9,12 +9,14 @@ mod backups;
 mod clusters;
 pub mod codec;
 mod convert;
+mod discovery;
 mod fleet;
 mod later;
 mod operations;
 mod page;
 mod request;
 mod status;
+mod tokens;
 pub mod validate;
 
 use crate::auth::Gate;
@@ -36,15 +38,21 @@ pub const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Api {
     executor: Executor,
+    gate: Arc<Gate>,
+    advertise: Arc<str>,
 }
 
-/// The router of all services, and the switch of their health.
+/// The router of all services, and the switch of their health. `advertise` is the `host:port` at which clients find them.
 ///
 /// # Errors
 ///
 /// When the descriptors cannot be reflected: a fault of the build.
-pub async fn router(executor: Executor, gate: Arc<Gate>) -> Result<(axum::Router, tonic_health::server::HealthReporter), tonic_reflection::server::Error> {
-    let api = Api { executor };
+pub async fn router(
+    executor: Executor,
+    gate: Arc<Gate>,
+    advertise: &str,
+) -> Result<(axum::Router, tonic_health::server::HealthReporter), tonic_reflection::server::Error> {
+    let api = Api { executor, gate: Arc::clone(&gate), advertise: advertise.into() };
     let (health, health_service) = tonic_health::server::health_reporter();
     for service in pb::pool().services() {
         health.set_service_status(service.full_name(), tonic_health::ServingStatus::Serving).await;
@@ -62,6 +70,8 @@ pub async fn router(executor: Executor, gate: Arc<Gate>) -> Result<(axum::Router
         pb::own::backup_service_server::BackupServiceServer<Api>,
         pb::own::operation_service_server::OperationServiceServer<Api>,
         pb::own::fleet_service_server::FleetServiceServer<Api>,
+        pb::endpoint::api_endpoint_service_server::ApiEndpointServiceServer<Api>,
+        pb::iam::iam_token_service_server::IamTokenServiceServer<Api>,
     );
     routes.add_service(health_service);
     let reflection = || {

@@ -1,14 +1,36 @@
 //! Who may: subjects, roles, and what a caller was let in for.
 //!
-//! Owns the order of the roles and the one check of a folder. Knows nothing of the wire: which call needs which role is
-//! written down beside the services.
+//! Owns the order of the roles, the one check of a folder, and how a caller is recognised. Knows nothing of the wire: which
+//! call needs which role is written down beside the services.
 
-use crate::cluster::FolderId;
-use axum::http::HeaderMap;
+mod exchange;
+mod gate;
+mod jwks;
+mod jwt;
+mod pace;
+pub mod tokens;
+mod watched;
+
+pub use exchange::{Account, Audiences, Credential, Issued, Key, LIFETIME};
+pub use gate::{Gate, Mode, Options, StartError, Unrecognised};
+pub use jwks::Source;
+pub use jwt::{BadKey, Invalid, Terms, VerifyingKey};
+pub use pace::{Rate, TooFast};
+
+use crate::cluster::{FolderId, IdError};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+
+/// The word that stands for every folder where roles are written down.
+pub const EVERYWHERE: &str = "*";
+
+/// Most folders in which one subject has a role.
+pub const FOLDERS: usize = 1000;
+
+/// Longest name of a subject, in characters.
+pub const SUBJECT_CHARS: usize = 256;
 
 /// What a subject may do in a folder; each role includes the ones before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,7 +90,50 @@ pub struct Roles {
     pub folders: BTreeMap<FolderId, Role>,
 }
 
+/// Why what was written down is no set of roles.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRoles {
+    /// A folder cannot have this name.
+    #[error("a folder {0}")]
+    Folder(#[from] IdError),
+    /// A role is not one of ours.
+    #[error("a role {0}")]
+    Role(#[from] NoSuchRole),
+    /// A folder stands there twice.
+    #[error("the folder {0} is named twice")]
+    Twice(String),
+    /// More folders than a subject can have.
+    #[error("at most {FOLDERS} folders can be named")]
+    TooMany,
+}
+
 impl Roles {
+    /// Reads roles by folder; [`EVERYWHERE`] is every folder.
+    ///
+    /// # Errors
+    ///
+    /// [`BadRoles`], by condition.
+    pub fn read<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, BadRoles> {
+        let mut roles = Self::default();
+        for (folder, role) in pairs {
+            if roles.folders.len() >= FOLDERS {
+                return Err(BadRoles::TooMany);
+            }
+            let role = role.parse()?;
+            let before = if folder == EVERYWHERE { roles.everywhere.replace(role) } else { roles.folders.insert(folder.parse()?, role) };
+            if before.is_some() {
+                return Err(BadRoles::Twice(folder.to_owned()));
+            }
+        }
+        Ok(roles)
+    }
+
+    /// Every folder with its role, [`EVERYWHERE`] first.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Role)> {
+        let everywhere = self.everywhere.map(|role| (EVERYWHERE, role));
+        everywhere.into_iter().chain(self.folders.iter().map(|(folder, role)| (folder.as_str(), *role)))
+    }
+
     /// The role in a folder; the greater one where two are given.
     pub fn of(&self, folder: &FolderId) -> Option<Role> {
         self.everywhere.max(self.folders.get(folder).copied())
@@ -134,6 +199,13 @@ impl Grant {
         &self.identity.subject
     }
 
+    /// The folder of a caller who has a role in exactly one.
+    pub fn only_folder(&self) -> Option<&FolderId> {
+        let Roles { everywhere, folders } = &self.identity.roles;
+        let mut folders = folders.keys();
+        if everywhere.is_some() { None } else { folders.next().filter(|_| folders.next().is_none()) }
+    }
+
     /// Whether the call may touch what is in this folder.
     ///
     /// # Errors
@@ -150,30 +222,6 @@ impl Grant {
     /// Whether the caller would be told of what is in this folder.
     pub fn sees(&self, folder: &FolderId) -> bool {
         self.folder(folder).is_ok()
-    }
-}
-
-/// Why a caller was not recognised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unrecognised {}
-
-/// Tells who calls by what a request carries.
-#[derive(Debug)]
-pub enum Gate {
-    /// Nobody has to log in.
-    Open,
-}
-
-impl Gate {
-    /// Who sent a request with these headers.
-    ///
-    /// # Errors
-    ///
-    /// [`Unrecognised`], by condition.
-    pub async fn identify(&self, _headers: &HeaderMap) -> Result<Arc<Identity>, Unrecognised> {
-        match self {
-            Self::Open => Ok(Arc::new(Identity::anonymous())),
-        }
     }
 }
 
@@ -198,6 +246,15 @@ mod tests {
     }
 
     #[test]
+    fn only_one_folder_is_the_only_one() {
+        let only = |everywhere, folders| Grant::new(identity(everywhere, folders), Role::Viewer).unwrap().only_folder().cloned();
+        assert_eq!(only(None, &[("shop", Role::Editor)]), Some("shop".parse().unwrap()));
+        assert_eq!(only(None, &[("shop", Role::Editor), ("news", Role::Auditor)]), None);
+        assert_eq!(only(Some(Role::Viewer), &[("shop", Role::Editor)]), None);
+        assert_eq!(only(Some(Role::Admin), &[]), None);
+    }
+
+    #[test]
     fn the_greater_role_counts() {
         let who = identity(Some(Role::Viewer), &[("shop", Role::Admin), ("news", Role::Auditor)]);
         let folder = |text: &str| text.parse::<FolderId>().unwrap();
@@ -205,6 +262,23 @@ mod tests {
         assert_eq!(who.roles.of(&folder("news")), Some(Role::Viewer));
         assert_eq!(who.roles.of(&folder("bank")), Some(Role::Viewer));
         assert!(Grant::new(identity(None, &[]), Role::Auditor).is_err());
+    }
+
+    #[test]
+    fn roles_are_read_as_they_are_written() {
+        let roles = Roles::read([("shop", "editor"), ("*", "viewer")]).unwrap();
+        assert_eq!((roles.everywhere, roles.folders.len()), (Some(Role::Viewer), 1));
+        assert_eq!(roles.iter().collect::<Vec<_>>(), [("*", Role::Viewer), ("shop", Role::Editor)]);
+        for (pairs, words) in [
+            (&[("Shop", "editor")][..], "a folder must"),
+            (&[("shop", "owner")], "a role must be auditor"),
+            (&[("shop", "editor"), ("shop", "viewer")], "shop is named twice"),
+            (&[("*", "editor"), ("*", "viewer")], "* is named twice"),
+        ] {
+            assert!(Roles::read(pairs.iter().copied()).unwrap_err().to_string().contains(words), "{pairs:?}");
+        }
+        let names: Vec<String> = (0..=FOLDERS).map(|n| format!("f{n}")).collect();
+        assert_eq!(Roles::read(names.iter().map(|name| (name.as_str(), "viewer"))), Err(BadRoles::TooMany));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Owns names, states and levels. Knows nothing of bytes: what a dump holds is `rdb`'s business, where it lies is
 //! `artifacts`'.
 
-use crate::cluster::{ClusterId, FolderId, Role, Timestamp};
+use crate::cluster::{ClusterId, Flavor, FolderId, Role, Timestamp, View};
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -274,6 +274,27 @@ impl Shard {
     pub const DATABASES: usize = 64;
 }
 
+/// What was known of the cluster when its backup was made. It stays, whatever becomes of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Name of the cluster.
+    pub cluster_name: String,
+    /// Whether it ran in cluster mode; absent while that is not known.
+    pub cluster_mode: Option<bool>,
+    /// The machines of its servers.
+    pub flavor: Flavor,
+}
+
+impl Source {
+    /// Adds what a look at the cluster tells and what is not known yet.
+    pub fn learn(&mut self, view: &View) {
+        if view.hosts.iter().any(|host| host.role != Role::Unknown) {
+            self.cluster_mode.get_or_insert(view.cluster_mode);
+        }
+        self.flavor.memory_gib = self.flavor.memory_gib.or_else(|| Flavor::gib(view.memory_bytes()));
+    }
+}
+
 /// The row of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backup {
@@ -283,6 +304,9 @@ pub struct Backup {
     pub folder_id: FolderId,
     /// The cluster that it was taken from.
     pub cluster_id: ClusterId,
+    /// What was known of that cluster; absent in rows of versions that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// Name, unique among the folder's backups that are not being deleted.
     pub name: Name,
     /// Labels.
@@ -382,6 +406,7 @@ pub(crate) mod tests {
             id: BackupId::new(),
             folder_id: "default".parse().unwrap(),
             cluster_id: "main".parse().unwrap(),
+            source: None,
             name: "nightly".parse().unwrap(),
             labels: Labels::new(),
             state: State::Available,

@@ -15,11 +15,13 @@ mod operation;
 mod print;
 mod table;
 mod text;
+mod token;
 mod wait;
 
 pub use arguments::{Address, Expires, Token};
 pub use error::{Error, Exit};
 
+use crate::auth::Role;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use client::Session;
 use std::collections::BTreeMap;
@@ -73,6 +75,17 @@ Examples:
   redkeep backup export ID --bucket reports --wait
   redkeep backup export ID --bucket reports --path daily/2030-01-31 --as-stored";
 
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  redkeep token create --file secrets/tokens --subject alice --folder shop --role editor --expires 90d
+  redkeep token create --file secrets/tokens --subject watch --folder '*' --role auditor
+  export REDKEEP_TOKEN=$(redkeep token create --file secrets/tokens --subject me --folder default --role admin)";
+
+const REVOKE_EXAMPLES: &str = "\
+Examples:
+  redkeep token revoke --file secrets/tokens --subject alice
+  redkeep token revoke --file secrets/tokens --id 9f86d081884c";
+
 /// Backups of Redis and Valkey as long-running operations.
 #[derive(Parser, Debug)]
 #[command(name = "redkeep", version, after_help = format!("{EXAMPLES}{EXIT_STATUSES}"), max_term_width = 110)]
@@ -108,6 +121,12 @@ pub enum Command {
     /// Look after the key that seals credentials.
     #[command(subcommand)]
     Secrets(Secrets),
+    /// Make, show and revoke the tokens that callers log in with.
+    ///
+    /// Works on the token file that the configuration names with auth.file. A running service sees a change within about a
+    /// second.
+    #[command(subcommand)]
+    Token(Tokens),
     /// Write the descriptors of the whole API, for tools such as grpcurl.
     ///
     /// The output is an encoded google.protobuf.FileDescriptorSet with every import, option and comment.
@@ -195,6 +214,73 @@ pub struct FromConfig {
     /// Configuration file; without one, redkeep.toml of this folder where there is one, else the defaults.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Commands on the token file.
+#[derive(Subcommand, Debug)]
+pub enum Tokens {
+    /// Make a token and print it. It is shown this once: the file keeps only its digest.
+    #[command(after_help = TOKEN_EXAMPLES)]
+    Create(CreateToken),
+    /// List the tokens of a file.
+    List(ListTokens),
+    /// Take tokens out of a file. Whoever uses one is refused at once.
+    #[command(after_help = REVOKE_EXAMPLES)]
+    Revoke(RevokeTokens),
+}
+
+/// Names a token file.
+#[derive(Args, Debug)]
+pub struct TokenFile {
+    /// Token file.
+    #[arg(long, value_name = "FILE", env = "REDKEEP_AUTH__FILE")]
+    pub file: PathBuf,
+}
+
+/// Arguments of `token create`.
+#[derive(Args, Debug)]
+pub struct CreateToken {
+    /// Where the token is noted. The file is made if it is not there.
+    #[command(flatten)]
+    pub place: TokenFile,
+    /// Who logs in with it, as operations and the log will name the caller.
+    #[arg(long, value_name = "NAME", value_parser = crate::auth::tokens::subject)]
+    pub subject: String,
+    /// A folder, or * for every folder; may be given several times, each with its role.
+    #[arg(long = "folder", value_name = "ID", required = true)]
+    pub folders: Vec<String>,
+    /// What the subject may do there: auditor, viewer, restorer, editor or admin. One role may stand for all folders.
+    #[arg(long = "role", value_name = "ROLE", required = true)]
+    pub roles: Vec<Role>,
+    /// When the token ends: a time to come such as 90d, a date, a time in RFC 3339, or never.
+    #[arg(long, value_name = "DURATION|TIME", default_value = "never")]
+    pub expires: Expires,
+}
+
+/// Arguments of `token list`.
+#[derive(Args, Debug)]
+pub struct ListTokens {
+    /// The file.
+    #[command(flatten)]
+    pub place: TokenFile,
+    /// How the list is printed: for people, or as JSON.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// Arguments of `token revoke`.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("which").required(true).args(["subject", "id"]))]
+pub struct RevokeTokens {
+    /// The file.
+    #[command(flatten)]
+    pub place: TokenFile,
+    /// Every token of this subject.
+    #[arg(long, value_name = "NAME")]
+    pub subject: Option<String>,
+    /// The one token whose id begins with these 8 to 64 hexadecimal digits.
+    #[arg(long, value_name = "ID", value_parser = arguments::token_id)]
+    pub id: Option<String>,
 }
 
 /// Arguments of `descriptors`.
@@ -586,6 +672,19 @@ fn labels(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Erro
     Ok(labels)
 }
 
+/// Carries out a command on a token file.
+///
+/// # Errors
+///
+/// [`Error`], ready to be reported.
+///
+/// # Cancel safety
+///
+/// If dropped, the file is either as it was or changed as asked.
+pub async fn token(command: Tokens) -> Result<(), Error> {
+    token::run(command).await
+}
+
 /// Writes the descriptors of the API to standard output or to a file.
 ///
 /// # Errors
@@ -679,6 +778,16 @@ mod tests {
             "redkeep cluster forget",
             "redkeep secrets new-key",
             "redkeep backup list -o yaml",
+            "redkeep token create --file f --subject s --folder shop",
+            "redkeep token create --file f --subject s --role viewer",
+            "redkeep token create --file f --subject s --folder shop --role owner",
+            "redkeep token create --file f --subject s --folder shop --role viewer --expires soon",
+            "redkeep token create --subject s --folder shop --role viewer",
+            "redkeep token list",
+            "redkeep token revoke --file f",
+            "redkeep token revoke --file f --subject s --id 0123456789",
+            "redkeep token revoke --file f --id 0123",
+            "redkeep token revoke --file f --id nonsense",
         ] {
             let fault = parse(line).unwrap_err();
             assert_eq!(fault.exit_code(), i32::from(Exit::Usage as u8), "{line}");

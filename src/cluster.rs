@@ -136,6 +136,35 @@ pub enum Health {
     Dead,
 }
 
+/// The kind of machine that a cluster's servers run on, as the MemStore calls show it. Nothing is decided by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flavor {
+    /// Its identifier.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Virtual processors.
+    pub vcpu: u32,
+    /// Memory, in GiB; absent while it is not known.
+    pub memory_gib: Option<u32>,
+}
+
+impl Flavor {
+    /// Name of the flavor of clusters that were not given one.
+    pub const ADOPTED: &str = "adopted";
+
+    /// Bytes in GiB, rounded up; `None` for zero, which means not known.
+    pub fn gib(bytes: u64) -> Option<u32> {
+        (bytes > 0).then(|| u32::try_from(bytes.div_ceil(1 << 30)).unwrap_or(u32::MAX))
+    }
+}
+
+impl Default for Flavor {
+    fn default() -> Self {
+        Self { id: Self::ADOPTED.to_owned(), name: Self::ADOPTED.to_owned(), vcpu: 1, memory_gib: None }
+    }
+}
+
 /// One server process as the last probe saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
@@ -184,6 +213,17 @@ pub struct View {
     /// Whether its adoption is under way.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_adopting: bool,
+    /// Whether its servers run in cluster mode, as far as any answered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cluster_mode: bool,
+}
+
+impl View {
+    /// Memory of its primary in bytes, or of its largest host where no primary is known; zero when not known.
+    pub fn memory_bytes(&self) -> u64 {
+        let primary = self.hosts.iter().find(|host| host.role == Role::Primary).map(|host| host.memory_bytes).filter(|bytes| *bytes > 0);
+        primary.or_else(|| self.hosts.iter().map(|host| host.memory_bytes).max()).unwrap_or(0)
+    }
 }
 
 /// Name of the only shard of a cluster that is not in cluster mode.

@@ -3,16 +3,20 @@
 //! Every fault is reported at once, with its key; unknown keys are refused. Relative paths are relative to the file. No
 //! secret is part of it: passwords stay in files or the environment.
 
+mod auth;
 mod buckets;
 mod clusters;
+mod memstore;
 mod section;
 
 use crate::artifacts;
+use crate::auth::{Mode, Options as AuthOptions};
 use crate::executor;
 use crate::fleet::Definition;
 use crate::secrets;
 use crate::store::Zones;
 use chrono::{DateTime, Utc};
+pub use memstore::MemStore;
 use section::{Faults, Section};
 use std::fmt;
 use std::net::SocketAddr;
@@ -35,6 +39,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where health is served.
     pub admin_listen: SocketAddr,
+    /// `host:port` at which clients find the service; derived from where it listens when it is not given.
+    pub advertise: Option<String>,
+    /// How callers log in.
+    pub auth: AuthOptions,
     /// Folder of the embedded store.
     pub store: PathBuf,
     /// How artifacts are stored.
@@ -47,6 +55,8 @@ pub struct Config {
     pub clusters: Vec<Definition>,
     /// Key with which credentials given over the API are sealed; without one the API takes none.
     pub secrets: Option<secrets::Key>,
+    /// How the MemStore calls work.
+    pub memstore: MemStore,
     /// The file it was read from, if there is one.
     pub file: Option<PathBuf>,
 }
@@ -136,19 +146,22 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     }
     let mut root = Section::new("", table, &faults);
 
+    let auth = auth::read(root.section("auth"), base);
     let mut server = root.section("server");
     let listen = server.address("listen", "127.0.0.1:7379");
     let admin_listen = server.address("admin_listen", "127.0.0.1:7380");
     for (key, address) in [("listen", listen), ("admin_listen", admin_listen)] {
-        if !address.ip().is_loopback() {
+        if !address.ip().is_loopback() && matches!(auth.mode, Mode::Open) {
             server.fault(
                 key,
-                "must be a loopback address such as 127.0.0.1: whoever reaches the port can read all data, and there are no tokens or roles to keep others out",
+                "must be a loopback address such as 127.0.0.1 while auth.mode is \"none\": whoever reaches the port can read all data; set auth.mode to tokens or jwt first",
             );
         }
     }
-    // Read so that files written for clients of endpoint discovery are not refused; nothing hands it out.
-    let _ = server.text("advertise", "localhost:7379");
+    let advertise = server.optional_text("advertise");
+    if advertise.as_ref().is_some_and(|address| !is_host_and_port(address)) {
+        server.fault("advertise", "must be the host and port that clients connect to, such as redkeep.example:7379");
+    }
     server.end();
 
     let mut store = root.section("store");
@@ -174,12 +187,6 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let compression = artifacts.parsed("compression", "zstd:1");
     artifacts.end();
 
-    let mut auth = root.section("auth");
-    if auth.text("mode", "none") != "none" {
-        auth.fault("mode", "must be \"none\"; the service listens on loopback only");
-    }
-    auth.end();
-
     let mut section = root.section("executor");
     let defaults = executor::Options::default();
     let executor = executor::Options {
@@ -193,6 +200,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     };
     section.end();
 
+    let memstore = memstore::read(root.section("memstore"));
     let buckets = buckets::read(root.sections("buckets"), base, &[("artifacts.url", &root_path), ("store.url", &store_path)]);
     let mut section = root.section("secrets");
     let secrets = section.optional_text("key_file").and_then(|file| {
@@ -207,15 +215,24 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let faults = faults.take();
     if faults.is_empty() {
         let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
-        Ok(Config { listen, admin_listen, store: store_path, artifacts, buckets, executor, clusters, secrets, file })
+        Ok(Config { listen, admin_listen, advertise, auth, store: store_path, artifacts, buckets, executor, clusters, secrets, memstore, file })
     } else {
         Err(Error { faults })
     }
 }
 
+/// Whether a text is a host, by name or address, with a port.
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_name = (1..=253).contains(&host.len()) && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
+    let is_v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
+    (is_name || is_v6) && port.parse::<u16>().is_ok_and(|port| port != 0) && !port.starts_with('+')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Flavor;
     use crate::fleet::PasswordSource;
 
     fn read(text: &str) -> Result<Config, Vec<String>> {
@@ -318,6 +335,38 @@ mod tests {
     }
 
     #[test]
+    fn the_memstore_calls_are_served_unless_told_otherwise() {
+        let defaults = read("").unwrap().memstore;
+        assert_eq!(defaults, MemStore { enabled: true, allow_cluster_mode: false, quota: None, project: "default".parse().unwrap() });
+        let set = read("[memstore]\nenabled = false\nallow_cluster_mode = true\nquota = 100\nproject = \"shop\"\n").unwrap().memstore;
+        assert_eq!(set, MemStore { enabled: false, allow_cluster_mode: true, quota: Some(100), project: "shop".parse().unwrap() });
+        let faults = read("[memstore]\nenabled = 1\nquota = 10001\nproject = \"A\"\npath = \"/v1\"\n").unwrap_err();
+        assert_eq!(faults.len(), 4, "{faults:#?}");
+        assert!(faults.iter().all(|fault| fault.starts_with("memstore.")), "{faults:#?}");
+    }
+
+    #[test]
+    fn a_cluster_may_tell_its_flavor() {
+        let flavor = |text: &str| read(&format!("[[clusters]]\nid = \"a\"\nnodes = [\"h:1\"]\n{text}\n")).map(|config| config.clusters[0].flavor.clone());
+        assert_eq!(flavor("").unwrap(), Flavor::default());
+        let whole = flavor("flavor = { id = \"7a\", name = \"m2a.large\", vcpu = 2, memory_gib = 8 }").unwrap();
+        assert_eq!(whole, Flavor { id: "7a".into(), name: "m2a.large".into(), vcpu: 2, memory_gib: Some(8) });
+        let named = flavor("flavor = { name = \"m2a.large\" }").unwrap();
+        assert_eq!(named, Flavor { id: "m2a.large".into(), name: "m2a.large".into(), ..Flavor::default() });
+        for (bad, key) in [
+            ("{ vcpu = 0 }", "clusters[0].flavor.vcpu: "),
+            ("{ memory_gib = 0 }", "clusters[0].flavor.memory_gib: "),
+            ("{ memory_gib = -1 }", "clusters[0].flavor.memory_gib: "),
+            ("{ name = \"\" }", "clusters[0].flavor.name: "),
+            ("{ disk = 1 }", "clusters[0].flavor.disk: "),
+            ("\"large\"", "clusters[0].flavor: "),
+        ] {
+            let faults = flavor(&format!("flavor = {bad}")).unwrap_err();
+            assert!(matches!(faults.as_slice(), [only] if only.starts_with(key)), "{bad}: {faults:?}");
+        }
+    }
+
+    #[test]
     fn buckets_are_read() {
         let text = "[[buckets]]\nname = \"reports\"\nurl = \"file:exports\"\nfolders = [\"default\", \"shop\"]\n\
             [[buckets]]\nname = \"far\"\nurl = \"file:///srv/exports\"\nfolders = [\"default\"]\n";
@@ -381,6 +430,34 @@ mod tests {
         let faults = parse("[secrets]\nkey_file = \"none\"\n").unwrap_err();
         assert!(matches!(faults.as_slice(), [only] if only.starts_with("secrets.key_file: ")), "{faults:?}");
         assert!(parse("[secrets]\nkey_file = \"ca.pem\"\n").is_err());
+    }
+
+    #[test]
+    fn beyond_loopback_callers_log_in() {
+        for (mode, faults) in [("none", 2), ("tokens", 0)] {
+            let file = if mode == "tokens" { "file = \"tokens\"" } else { "" };
+            let text = format!("[server]\nlisten = \"0.0.0.0:7379\"\nadmin_listen = \"[::]:7380\"\n[auth]\nmode = \"{mode}\"\n{file}\n");
+            assert_eq!(read(&text).err().unwrap_or_default().len(), faults, "{mode}");
+        }
+    }
+
+    #[test]
+    fn what_is_advertised_can_be_dialled() {
+        for (text, legal) in [
+            ("localhost:7379", true),
+            ("10.0.0.1:1", true),
+            ("[::1]:7379", true),
+            ("keep-1.example:65535", true),
+            ("localhost", false),
+            (":7379", false),
+            ("localhost:0", false),
+            ("localhost:+1", false),
+            ("::1:7379", false),
+            ("https://localhost:7379", false),
+            ("a b:1", false),
+        ] {
+            assert_eq!(read(&format!("[server]\nadvertise = \"{text}\"\n")).is_ok(), legal, "{text}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use adopt::{Access, Adoption, CLUSTERS, Refused};
 
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;
-use crate::backup::{Backup, BackupId, Labels, Name, Origin, State as BackupState};
+use crate::backup::{Backup, BackupId, Labels, Name, Origin, Source, State as BackupState};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::fleet::{Definition, Fleet};
 use crate::operation::{Door, Epoch, ExportTarget, Operation, OperationId, Policy, Progress, Spec, State, Tally};
@@ -222,6 +222,7 @@ impl Executor {
             id: backup_id,
             folder_id: cluster.folder_id.clone(),
             cluster_id: cluster.id.clone(),
+            source: Some(self.source(cluster)),
             name: draft.name,
             labels: draft.labels,
             state: BackupState::Creating,
@@ -247,6 +248,15 @@ impl Executor {
         self.submit(Create { operation, draft: Some(row), cluster: None, idempotency: caller.idempotency() }).await
     }
 
+    /// What is known of a cluster without asking its servers.
+    fn source(&self, cluster: &Definition) -> Source {
+        let mut source = Source { cluster_name: cluster.name.clone(), cluster_mode: None, flavor: cluster.flavor.clone() };
+        if let Some(view) = self.0.fleet.seen(&cluster.id) {
+            source.learn(&view);
+        }
+        source
+    }
+
     /// Accepts work on a backup. Durable on return; the work begins after it.
     ///
     /// # Errors
@@ -261,7 +271,7 @@ impl Executor {
 
     /// Accepts an independent copy of a backup, under a name of its own. Durable on return; the work begins after it.
     ///
-    /// The copy keeps cluster, labels and all that is known of the content; it was asked for by hand, never expires and is
+    /// The copy keeps cluster, what was known of it, labels and all that is known of the content; it was asked for by hand, never expires and is
     /// held by nobody, whatever holds for its source.
     ///
     /// # Errors
@@ -277,6 +287,7 @@ impl Executor {
             id: backup_id,
             folder_id: source.folder_id,
             cluster_id: source.cluster_id,
+            source: source.source,
             name,
             labels: source.labels,
             state: BackupState::Creating,

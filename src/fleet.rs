@@ -5,7 +5,7 @@
 //! operations or the wire.
 
 use crate::backup::Labels;
-use crate::cluster::{Adopted, ClusterId, FolderId, Health, Host, ONLY_SHARD, Role, Timestamp, Trust, View};
+use crate::cluster::{Adopted, ClusterId, Flavor, FolderId, Health, Host, ONLY_SHARD, Role, Timestamp, Trust, View};
 use crate::redis::facts::Facts;
 use crate::redis::source::{self, Barred, Choice, Rules};
 use crate::redis::tls::{Authorities, BadTls, Tls};
@@ -102,6 +102,8 @@ pub struct Definition {
     pub origin: Origin,
     /// Whether its adoption is under way.
     pub is_adopting: bool,
+    /// The machines of its servers; what they report of their memory counts when none is declared here.
+    pub flavor: Flavor,
 }
 
 /// The password cannot be read. The path is the configuration's own, and nothing of the content is told.
@@ -259,6 +261,7 @@ impl Definition {
             probed_at,
             tls_enabled: self.tls.is_some(),
             is_adopting: self.is_adopting,
+            cluster_mode: topology.answered().any(|(_, facts)| facts.cluster_mode),
         }
     }
 
@@ -451,6 +454,12 @@ impl Fleet {
         };
         *last = Some((Instant::now(), view.clone()));
         Some(view)
+    }
+
+    /// What the last look found, whenever it was, without another. `None` when there was none yet, or one is under way.
+    pub fn seen(&self, id: &ClusterId) -> Option<View> {
+        let entry = self.clusters.get(id)?;
+        entry.last.try_lock().ok()?.as_ref().map(|(_, view)| view.clone())
     }
 
     /// Looks at every host of a cluster and chooses a source, without starting anything. Fit hosts are asked for what only a

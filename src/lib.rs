@@ -12,6 +12,17 @@
 //! demo          the whole way on servers started for the purpose
 //! offline       commands on the data of a service that is not running
 //! server        builds the rooms, binds the ports, serves, stops gracefully
+//! memstore      the MemStore calls under /v1/backups, on the same handlers' executor
+//!   route         which call a path and a method are
+//!   visitor       who calls, and in which project
+//!   body          a request's body as JSON, bounded
+//!   name          the rule for names that callers give
+//!   filter        what a list is to hold
+//!   destination   where an export goes
+//!   precondition  what a cluster must be for a backup
+//!   calls         the six calls
+//!   render        a backup as callers see it
+//!   answer        answers and refusals in their one shape
 //! config        file, environment and flags become one checked value
 //! api           the services: parse, ask, render
 //!   codec         every request is checked as it is read
@@ -19,6 +30,8 @@
 //!   convert       every arrow between wire and domain
 //!   status        every arrow from our errors to a status
 //!   access        which role each call needs, and where callers are let in
+//!   discovery     where the services are
+//!   tokens        short-lived tokens for clients that log in by an exchange
 //!   later         calls that the schema has and that are not built
 //! executor      accept, claim, keep the lease, repeat, cancel, hand back
 //!   attempt       one attempt with its heartbeat
@@ -43,6 +56,12 @@
 //!   tls           whose certificates are believed
 //!   local         servers that we start ourselves
 //! auth          who may: subjects, roles, grants
+//!   gate          who calls, by what a request carries
+//!   tokens        the token file
+//!   jwt           JSON Web Tokens: is one what it says
+//!   jwks          the keys of their issuer
+//!   exchange      short-lived tokens
+//!   pace          how fast one subject may call
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
@@ -58,6 +77,7 @@
 //! ```text
 //! main
 //! demo, server, offline
+//! memstore
 //! cli, api, config
 //! executor
 //! snapshot, store, fleet
@@ -100,6 +120,7 @@ pub mod demo;
 pub mod executor;
 pub mod failure;
 pub mod fleet;
+pub mod memstore;
 pub mod offline;
 pub mod operation;
 pub mod pb;

@@ -14,6 +14,7 @@ async fn main() -> ExitCode {
         Command::Store(Store::Verify(args)) => offline::verify_store(args.config.as_deref()).await.map_err(Error::failed),
         Command::Config(Config::Check(args)) => config::check(args.config.as_deref()).map_err(Error::failed),
         Command::Secrets(Secrets::NewKey(args)) => offline::new_key(&args.file).map_err(Error::failed),
+        Command::Token(command) => cli::token(command).await,
         Command::Descriptors(args) => cli::descriptors(&args),
     };
     cli::report(outcome)

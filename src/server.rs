@@ -5,10 +5,11 @@
 
 use crate::api;
 use crate::artifacts::Storage;
-use crate::auth::Gate;
+use crate::auth::{self, Gate};
 use crate::config::{self, Config};
 use crate::executor::Executor;
 use crate::fleet::Fleet;
+use crate::memstore;
 use crate::store::Store;
 use crate::store::sled::{self, SledStore};
 use axum::Router;
@@ -62,6 +63,9 @@ pub enum Error {
     /// A bucket cannot be used.
     #[error(transparent)]
     Bucket(#[from] crate::artifacts::bucket::Unusable),
+    /// Callers could not be recognised.
+    #[error("{0}")]
+    Auth(#[from] auth::StartError),
     /// A port cannot be listened on.
     #[error("{address} cannot be listened on: {what}")]
     Listen {
@@ -135,8 +139,15 @@ impl Server {
         let fleet = Arc::new(Fleet::new(config.clusters).with_key(config.secrets));
         let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, fleet, storage, config.executor);
         executor.know_adopted().await.map_err(Error::Store)?;
-        let (router, health) = api::router(executor.clone(), Arc::new(Gate::Open)).await.map_err(|fault| Error::Build(fault.to_string()))?;
         let (api, admin) = (listen(config.listen).await?, listen(config.admin_listen).await?);
+        // Short-lived tokens end with the process.
+        let key = auth::Key::random().map_err(|fault| Error::Build(fault.to_owned()))?;
+        let gate = Arc::new(Gate::open(config.auth, key)?);
+        let advertise = config.advertise.unwrap_or_else(|| advertised(api.local_addr().unwrap_or(config.listen)));
+        let (mut router, health) = api::router(executor.clone(), Arc::clone(&gate), &advertise).await.map_err(|fault| Error::Build(fault.to_string()))?;
+        if config.memstore.enabled {
+            router = router.merge(memstore::router(executor.clone(), gate, config.memstore));
+        }
         let admin_router = admin_router(Arc::clone(&store), stop.clone());
         if let (Ok(listen), Ok(admin_listen)) = (api.local_addr(), admin.local_addr()) {
             tracing::info!(%listen, %admin_listen, "listening");
@@ -196,6 +207,12 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Where clients find a service that listens here, when the configuration does not say.
+fn advertised(listen: SocketAddr) -> String {
+    // A name rather than an address of this machine: certificates carry names.
+    if listen.ip().is_loopback() || listen.ip().is_unspecified() { format!("localhost:{}", listen.port()) } else { listen.to_string() }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

@@ -376,6 +376,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::NoBackup`], [`Error::Unavailable`], [`Error::Damaged`].
     async fn backup(&self, id: BackupId) -> Result<Backup, Error>;
 
+    /// The backup of this name in a folder, in any state but DELETING.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoBackup`], [`Error::Unavailable`], [`Error::Damaged`].
+    async fn backup_named(&self, folder: &FolderId, name: &Name) -> Result<Backup, Error>;
+
     /// Backups, newest first, at most `limit` (1 to [`PAGE_ROWS`]), those older than `after` if it is given.
     ///
     /// # Errors

@@ -145,14 +145,16 @@ pub fn rule(path: &str) -> Option<Rule> {
 /// # Errors
 ///
 /// `UNAUTHENTICATED` without a valid token, `PERMISSION_DENIED` when the caller has the role in no folder at all,
-/// `UNIMPLEMENTED` for a path that is no call.
+/// `RESOURCE_EXHAUSTED` when it calls too fast, `UNIMPLEMENTED` for a path that is no call, `UNAVAILABLE` when tokens cannot be
+/// checked.
 pub async fn grant(gate: &Gate, path: &str, headers: &HeaderMap) -> Result<Option<Grant>, Status> {
     let role = match rule(path) {
         Some(Rule::Open) => return Ok(None),
         Some(Rule::Needs(role)) => role,
         None => return Err(Status::unimplemented("there is no such call; `grpcurl HOST:PORT list` lists the services")),
     };
-    let identity = gate.identify(headers).await.map_err(|fault| Status::unauthenticated(fault.to_string()))?;
+    let identity = gate.identify(headers).await.map_err(super::status::unrecognised)?;
+    gate.pace(&identity).map_err(super::status::too_fast)?;
     Grant::new(identity, role).map(Some).map_err(|denied| super::status::denied(denied, "call", path))
 }
 

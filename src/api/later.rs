@@ -14,17 +14,18 @@ const CONFIGURED: &str = "use redkeep.v1.FleetService.UpdateConnection for a clu
 const FORGET: &str = "use redkeep.v1.FleetService.ForgetCluster for a cluster that was adopted, or take it out of the configuration file; its servers go \
     on and its backups stay";
 const MAINTENANCE: &str = "Redkeep plans no maintenance; use the tools that run your servers";
-const ACCESS: &str = "there are no access rights to read or set: the service listens on loopback only";
+const ACCESS: &str = "roles are given by folder, not by cluster: in the token file with `redkeep token create`, in the claim redkeep_roles of a JWT, or \
+    under [[auth.service_accounts]]";
 const ACL: &str = "use ACL commands on the server";
 const POLICY: &str = "there are no retention policies; give a backup `expires_at` with redkeep.v1.BackupService.Create or Update";
 const PRESETS: &str = "there are no presets, because Redkeep does not run the servers; redkeep.v1.FleetService.CheckCluster shows the memory of each host";
-const TOKENS: &str = "no token is needed: the service listens on loopback only; connect without credentials";
-const ENDPOINTS: &str = "every service answers at the address of this one; give it to the client in place of discovery";
+const ACT_AS: &str = "log in as the service account itself: send a JWT signed with its key to yandex.cloud.iam.v1.IamTokenService.Create";
+const WITHDRAW: &str = "a short-lived token ends by itself within 12 hours, and at once with what it was made from: `redkeep token revoke`";
 const LOGS: &str = "read the log on the server itself";
 const RESHARDING: &str = "use redis-cli --cluster on the servers";
 
 /// What to say of each call, in order of its path.
-const SENTENCES: [(&str, &str); 54] = [
+const SENTENCES: [(&str, &str); 51] = [
     (
         "/redkeep.v1.BackupService/GetDownloadLinks",
         "write the dump to a bucket with redkeep.v1.BackupService.Export, or copy the files from the folder in storage that redkeep.v1.BackupService.Get shows as `path`",
@@ -41,11 +42,8 @@ const SENTENCES: [(&str, &str); 54] = [
         "every dump is checked while it is taken, and redkeep.v1.BackupService.Get shows the `level` reached; to go further start a server on the artifact",
     ),
     ("/redkeep.v1.OperationService/Watch", "use redkeep.v1.OperationService.Wait with the `revision` seen last"),
-    ("/yandex.cloud.endpoint.ApiEndpointService/Get", ENDPOINTS),
-    ("/yandex.cloud.endpoint.ApiEndpointService/List", ENDPOINTS),
-    ("/yandex.cloud.iam.v1.IamTokenService/Create", TOKENS),
-    ("/yandex.cloud.iam.v1.IamTokenService/CreateForServiceAccount", TOKENS),
-    ("/yandex.cloud.iam.v1.IamTokenService/Revoke", TOKENS),
+    ("/yandex.cloud.iam.v1.IamTokenService/CreateForServiceAccount", ACT_AS),
+    ("/yandex.cloud.iam.v1.IamTokenService/Revoke", WITHDRAW),
     ("/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/Create", POLICY),
     ("/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/Delete", POLICY),
     ("/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/Get", POLICY),
@@ -117,7 +115,7 @@ mod tests {
     use tower::ServiceExt;
 
     /// Every call that is built.
-    const BUILT: [&str; 26] = [
+    const BUILT: [&str; 29] = [
         "/redkeep.v1.BackupService/Copy",
         "/redkeep.v1.BackupService/Create",
         "/redkeep.v1.BackupService/Delete",
@@ -131,6 +129,9 @@ mod tests {
         "/redkeep.v1.FleetService/UpdateConnection",
         "/redkeep.v1.OperationService/List",
         "/redkeep.v1.OperationService/Wait",
+        "/yandex.cloud.endpoint.ApiEndpointService/Get",
+        "/yandex.cloud.endpoint.ApiEndpointService/List",
+        "/yandex.cloud.iam.v1.IamTokenService/Create",
         "/yandex.cloud.mdb.redis.v1.BackupService/Delete",
         "/yandex.cloud.mdb.redis.v1.BackupService/Get",
         "/yandex.cloud.mdb.redis.v1.BackupService/List",

@@ -1,11 +1,12 @@
 //! Every arrow from our errors to a status of the wire.
 
-use crate::auth::Denied;
+use crate::auth::{Denied, TooFast, Unrecognised};
 use crate::failure::{Failure, Reason};
 use crate::pb::google::rpc;
 use crate::store;
 use prost::Message;
 use std::time::Duration;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -71,6 +72,31 @@ pub(super) fn denied(denied: Denied, kind: &str, name: &str) -> Status {
         Denied::Hidden => not_found(kind, name),
         Denied::TooSmall(_) => Status::permission_denied(denied.to_string()),
     }
+}
+
+/// The caller was not recognised. The answer says how to log in, also in the header that HTTP has for it.
+pub(super) fn unrecognised(fault: Unrecognised) -> Status {
+    let challenge = match fault {
+        Unrecognised::NoKeys => return Status::unavailable(fault.to_string()),
+        Unrecognised::Absent => "Bearer realm=\"redkeep\"",
+        Unrecognised::Several | Unrecognised::TooLong | Unrecognised::Malformed => "Bearer realm=\"redkeep\", error=\"invalid_request\"",
+        Unrecognised::Unknown
+        | Unrecognised::Expired
+        | Unrecognised::Foreign
+        | Unrecognised::ShortExpired
+        | Unrecognised::ParentGone
+        | Unrecognised::NothingToExchange
+        | Unrecognised::Jwt(_) => "Bearer realm=\"redkeep\", error=\"invalid_token\"",
+    };
+    let mut status = Status::unauthenticated(fault.to_string());
+    status.metadata_mut().insert("www-authenticate", MetadataValue::from_static(challenge));
+    status
+}
+
+/// The caller asks for too much at once.
+pub(super) fn too_fast(fault: TooFast) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(fault.retry_after));
+    Status::with_error_details(Code::ResourceExhausted, fault.to_string(), details)
 }
 
 /// What a refusal of the store is on the wire. `subject` is the thing that the call was about.

@@ -71,7 +71,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// When a backup may be removed by itself.
+/// When something ends by itself: a backup may be removed, a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expires {
     /// Not at all.
@@ -109,7 +109,7 @@ impl FromStr for Expires {
         let expected = "expected a duration such as 30d, a date such as 2030-01-31, a time such as 2030-01-31T06:00:00Z, or never";
         let duration = humantime::parse_duration(text).map_err(|_| expected.to_owned())?;
         if duration > LONGEST_EXPIRY {
-            return Err("a backup expires within 1000 years or never".to_owned());
+            return Err("expected a duration of at most 1000 years, or never".to_owned());
         }
         Ok(Self::After(duration))
     }
@@ -123,6 +123,15 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some(("", _)) | None => Err("expected KEY=VALUE".to_owned()),
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+    }
+}
+
+/// Reads the first digits of a token's id.
+pub(super) fn token_id(text: &str) -> Result<String, String> {
+    if (8..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 8 to 64 hexadecimal digits, as `redkeep token list` shows them".to_owned())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The `[[clusters]]` of the configuration.
 
 use super::section::Section;
-use crate::cluster::ClusterId;
+use crate::cluster::{ClusterId, Flavor};
 use crate::fleet::{Definition, Node, Origin, PasswordSource};
 use crate::redis::tls::{Authorities, BadTls, Tls};
 use crate::redis::topology::HOSTS;
@@ -22,6 +22,8 @@ const LABEL_CHARS: usize = 63;
 const LABELS: usize = 64;
 /// Longest file with certificates or a key, in bytes.
 const PEM_BYTES: u64 = 1024 * 1024;
+/// Most virtual processors, and most memory in GiB, that a flavor may tell.
+const FLAVOR_MOST: u64 = 1_000_000;
 
 /// Reads all clusters; faults are noted in the sections.
 pub(super) fn read(sections: Vec<Section<'_>>, base: &Path, modified: DateTime<Utc>) -> Vec<Definition> {
@@ -92,6 +94,7 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
     let mut labels = section.section("labels");
     let labels = labels_of(&mut labels);
     let tls = tls(section, base);
+    let flavor = flavor(section.section("flavor"));
     let zone = section.optional_text("zone");
     let allow_primary = section.flag("allow_primary");
     let allow_output_buffer_risk = section.flag("allow_output_buffer_risk");
@@ -113,6 +116,7 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
         discovery_allow,
         origin: Origin::Configured,
         is_adopting: false,
+        flavor,
     })
 }
 
@@ -165,6 +169,24 @@ fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
         1..=PEM_BYTES => Ok(pem),
         _ => Err(format!("it has more than {PEM_BYTES} bytes")),
     }
+}
+
+/// Reads `flavor = { id, name, vcpu, memory_gib }`, each of which may be left out.
+fn flavor(mut section: Section<'_>) -> Flavor {
+    let mut text = |key: &str| {
+        let text = section.optional_text(key)?;
+        if text.is_empty() || text.chars().count() > NAME_CHARS || text.chars().any(char::is_control) {
+            section.fault(key, "must have 1 to 63 characters");
+        }
+        Some(text)
+    };
+    let name = text("name").unwrap_or_else(|| Flavor::ADOPTED.to_owned());
+    let id = text("id").unwrap_or_else(|| name.clone());
+    let vcpu = section.integer("vcpu", 1, 1..=FLAVOR_MOST) as u32;
+    let is_sized = section.keys().iter().any(|key| key == "memory_gib");
+    let memory_gib = section.integer("memory_gib", 1, 1..=FLAVOR_MOST) as u32;
+    section.end();
+    Flavor { id, name, vcpu, memory_gib: is_sized.then_some(memory_gib) }
 }
 
 fn labels_of(section: &mut Section<'_>) -> std::collections::BTreeMap<String, String> {

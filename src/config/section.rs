@@ -135,12 +135,16 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn flag(&mut self, key: &str) -> bool {
+        self.flag_or(key, false)
+    }
+
+    pub(super) fn flag_or(&mut self, key: &str, default: bool) -> bool {
         match self.table.remove(key) {
-            None => false,
+            None => default,
             Some(Value::Boolean(flag)) => flag,
             Some(_) => {
                 self.fault(key, "must be true or false");
-                false
+                default
             }
         }
     }

@@ -218,7 +218,8 @@ pub(super) async fn publish(context: &Context, folder: &Folder) -> Result<End, E
     crash_point("publish.stored");
     context.remove_remains(&attempt).await;
 
-    let draft = context.inner.store.backup(context.backup_id()?).await?;
+    let mut draft = context.inner.store.backup(context.backup_id()?).await?;
+    complete_source(context, &mut draft).await;
     let row = row(draft, &manifest);
     let response = match context.operation.door {
         Door::Redkeep | Door::MemStore => Response::Backup(Box::new(row.clone())),
@@ -228,6 +229,14 @@ pub(super) async fn publish(context: &Context, folder: &Folder) -> Result<End, E
         }
     };
     Ok(End::Done(Box::new(Completion { outcome: Outcome::Succeeded(response), backup: Some(row) })))
+}
+
+/// Adds to the draft what was not known of its cluster when it was accepted. Best effort: nobody may answer.
+async fn complete_source(context: &Context, draft: &mut Backup) {
+    let Some(source) = draft.source.as_mut().filter(|source| source.flavor.memory_gib.is_none() || source.cluster_mode.is_none()) else { return };
+    if let Some(view) = context.inner.fleet.view(&draft.cluster_id).await {
+        source.learn(&view);
+    }
 }
 
 /// The cluster of a backup when it is not known any more: what the backup itself tells of it.
@@ -246,6 +255,7 @@ fn forgotten(backup: &Backup) -> View {
         probed_at: None,
         tls_enabled: false,
         is_adopting: false,
+        cluster_mode: false,
     }
 }
 

@@ -33,8 +33,8 @@ use self::open::{Absent, Disk};
 use self::rows::Rows;
 use self::writer::{CLOSED, COMMANDS, Command, Progress as Written, Writer};
 use super::{BackupFilter, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, OperationFilter, Store, Zones};
-use crate::backup::{Backup, BackupId};
-use crate::cluster::{Adopted, ClusterId, Timestamp};
+use crate::backup::{Backup, BackupId, Name};
+use crate::cluster::{Adopted, ClusterId, FolderId, Timestamp};
 use crate::failure::Failure;
 use crate::operation::{Epoch, Fault, Operation, OperationId, Progress, Publication, Step};
 use async_trait::async_trait;
@@ -283,6 +283,11 @@ impl Store for SledStore {
 
     async fn backup(&self, id: BackupId) -> Result<Backup, Error> {
         self.read(move |rows| read::backup(rows, id)).await
+    }
+
+    async fn backup_named(&self, folder: &FolderId, name: &Name) -> Result<Backup, Error> {
+        let (folder, name) = (folder.clone(), name.clone());
+        self.read(move |rows| read::backup_named(rows, &folder, &name)).await
     }
 
     async fn backups(&self, filter: &BackupFilter, after: Option<BackupId>, limit: usize) -> Result<Vec<Backup>, Error> {

@@ -9,9 +9,10 @@ use std::fs;
 use std::path::Path;
 
 /// The rooms, from the top down. A path may lead down, or along a line as long as it leads nowhere back.
-const ROOMS: [&[&str]; 9] = [
+const ROOMS: [&[&str]; 10] = [
     &["main"],
     &["demo", "server", "offline"],
+    &["memstore"],
     &["cli", "api", "config"],
     &["executor"],
     &["snapshot", "store", "fleet"],

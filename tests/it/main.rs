@@ -1,6 +1,7 @@
 //! The one integration test binary: a module a boundary.
 
 mod adopt;
+mod access;
 mod api;
 mod backup;
 mod cli;

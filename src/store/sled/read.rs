@@ -2,8 +2,8 @@
 
 use super::keys::{self, Key, Kind};
 use super::rows::{self, Attempt, Rows, damaged};
-use crate::backup::{Backup, BackupId, State};
-use crate::cluster::{Adopted, ClusterId, Timestamp};
+use crate::backup::{Backup, BackupId, Name, State};
+use crate::cluster::{Adopted, ClusterId, FolderId, Timestamp};
 use crate::operation::{Operation, OperationId};
 use crate::store::{BackupFilter, Doomed, Error, OperationFilter, PAGE_ROWS};
 
@@ -85,6 +85,13 @@ fn whole_manifest(rows: &Rows, pieces: std::ops::Range<Key>) -> Result<Option<Ve
 
 pub(super) fn backup(rows: &Rows, id: BackupId) -> Result<Backup, Error> {
     rows.backup(id)?.ok_or(Error::NoBackup)
+}
+
+pub(super) fn backup_named(rows: &Rows, folder: &FolderId, name: &Name) -> Result<Backup, Error> {
+    let Some(id) = rows.read(&keys::name(folder, name))? else { return Err(Error::NoBackup) };
+    // A name that a backup is to have is kept for it, and is not its name yet. A deletion may have come since the name was read.
+    let has_it = |backup: &Backup| backup.name == *name && !backup.is_deleting();
+    rows.backup(id)?.filter(has_it).ok_or(Error::NoBackup)
 }
 
 pub(super) fn backups(rows: &Rows, filter: &BackupFilter, after: Option<BackupId>, limit: usize) -> Result<Vec<Backup>, Error> {

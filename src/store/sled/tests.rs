@@ -48,6 +48,7 @@ fn create(cluster: &str) -> Create {
         id: operation.backup_id.unwrap(),
         folder_id: operation.folder_id.clone(),
         cluster_id: operation.cluster_id.clone(),
+        source: None,
         name: cluster.parse().unwrap(),
         labels: Labels::new(),
         state: BackupState::Creating,

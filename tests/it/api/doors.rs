@@ -14,10 +14,12 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 /// Services that are built.
-const BUILT: [&str; 6] = [
+const BUILT: [&str; 8] = [
     "redkeep.v1.BackupService",
     "redkeep.v1.FleetService",
     "redkeep.v1.OperationService",
+    "yandex.cloud.endpoint.ApiEndpointService",
+    "yandex.cloud.iam.v1.IamTokenService",
     "yandex.cloud.mdb.redis.v1.BackupService",
     "yandex.cloud.mdb.redis.v1.ClusterService",
     "yandex.cloud.operation.OperationService",
@@ -102,7 +104,7 @@ async fn calls_that_are_not_built_say_what_to_use() {
         (clients.clusters.stream_logs(managed::StreamClusterLogsRequest::default()).await.map(drop), "log on the server"),
         (users.list(managed::ListUsersRequest::default()).await.map(drop), "ACL"),
         (presets.list(managed::ListResourcePresetsRequest::default()).await.map(drop), "CheckCluster"),
-        (tokens.create(redkeep::pb::iam::CreateIamTokenRequest::default()).await.map(drop), "no token is needed"),
+        (tokens.revoke(redkeep::pb::iam::RevokeIamTokenRequest::default()).await.map(drop), "redkeep token revoke"),
     ] {
         let status = answer.unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented);

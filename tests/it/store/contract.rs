@@ -585,6 +585,40 @@ pub async fn a_deletion_frees_the_name_and_waits_out_its_grace(store: Shared, ti
     assert!(store.backup(successor.id).await.is_ok());
 }
 
+/// Goal: a backup is found by its name, as long as it has it. Method: look from the draft on, in another folder, while it is
+/// renamed, after a failure, and after its deletion was accepted.
+pub async fn a_backup_is_found_by_its_name(store: Shared, time: Time) {
+    let folder = "default".parse().unwrap();
+    assert_eq!(store.backup_named(&folder, &name("old")).await, Err(Error::NoBackup));
+    let draft = accept(&*store, creation(&time, "one", "old")).await;
+    let found = store.backup_named(&folder, &name("old")).await.unwrap();
+    assert_eq!((found.id, found.state), (draft.backup_id, backup::State::Creating));
+    assert_eq!(store.backup_named(&"folder2".parse().unwrap(), &name("old")).await, Err(Error::NoBackup));
+    assert_eq!(store.backup_named(&folder, &name("ol")).await, Err(Error::NoBackup));
+    store.cancel(draft.id).await.unwrap();
+    assert_eq!(store.backup_named(&folder, &name("old")).await, Err(Error::NoBackup));
+
+    let backup = make_backup(&*store, &time, "one", "old").await;
+    accept(&*store, renaming(&time, &backup, "new")).await;
+    assert_eq!(store.backup_named(&folder, &name("old")).await.unwrap().id, backup.id);
+    assert_eq!(store.backup_named(&folder, &name("new")).await, Err(Error::NoBackup));
+    let work = claim(&*store).await;
+    store.complete(work.id, work.epoch, succeeded(Some(Backup { name: name("new"), ..backup.clone() }))).await.unwrap();
+    assert_eq!(store.backup_named(&folder, &name("old")).await, Err(Error::NoBackup));
+    let renamed = store.backup_named(&folder, &name("new")).await.unwrap();
+    assert_eq!(renamed, store.backup(backup.id).await.unwrap());
+
+    let failing = accept(&*store, creation(&time, "two", "other")).await;
+    let work = claim(&*store).await;
+    store.complete(work.id, work.epoch, failed("no route")).await.unwrap();
+    assert_eq!(store.backup_named(&folder, &name("other")).await.unwrap().id, failing.backup_id);
+
+    accept(&*store, deletion(&time, &renamed)).await;
+    assert_eq!(store.backup_named(&folder, &name("new")).await, Err(Error::NoBackup));
+    let successor = accept(&*store, creation(&time, "one", "new")).await;
+    assert_eq!(store.backup_named(&folder, &name("new")).await.unwrap().id, successor.backup_id);
+}
+
 /// Goal: what a person holds stays. Method: place a hold by an update, delete in vain.
 pub async fn a_deletion_is_refused_by_a_hold(store: Shared, time: Time) {
     let backup = make_backup(&*store, &time, "main", "a").await;

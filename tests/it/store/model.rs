@@ -417,6 +417,12 @@ impl Store for Model {
         rows.backups.get(&id).map(|backup| rows.shown(backup)).ok_or(Error::NoBackup)
     }
 
+    async fn backup_named(&self, folder: &FolderId, name: &Name) -> Result<Backup, Error> {
+        let rows = self.rows();
+        let named = rows.backups.values().find(|backup| backup.folder_id == *folder && backup.name == *name && !backup.is_deleting());
+        named.cloned().ok_or(Error::NoBackup)
+    }
+
     async fn backups(&self, filter: &BackupFilter, after: Option<BackupId>, limit: usize) -> Result<Vec<Backup>, Error> {
         let rows = self.rows();
         let page = Rows::page(&rows.backups, after, limit, |backup| match filter {

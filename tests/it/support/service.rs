@@ -12,6 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 /// Longest wait for an operation that is to end well.
@@ -20,6 +23,8 @@ pub const OPERATION: Duration = Duration::from_secs(120);
 /// The configuration of a service under test, in a folder of its own.
 pub struct Setup {
     folder: Arc<tempfile::TempDir>,
+    server: String,
+    auth: String,
     executor: String,
     artifacts: String,
     clusters: String,
@@ -39,6 +44,8 @@ impl Setup {
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
         Self {
             folder,
+            server: String::new(),
+            auth: String::new(),
             executor: String::new(),
             artifacts: "url = \"file:artifacts\"\n".into(),
             clusters: String::new(),
@@ -50,6 +57,18 @@ impl Setup {
     /// Sets a key of `[executor]`, in TOML.
     pub fn executor(mut self, key: &str, value: &str) -> Self {
         writeln!(self.executor, "{key} = {value}").expect("a text grows");
+        self
+    }
+
+    /// Adds lines to `[server]`.
+    pub fn server(mut self, lines: &str) -> Self {
+        writeln!(self.server, "{lines}").expect("a text grows");
+        self
+    }
+
+    /// Replaces the lines of `[auth]` and its sections. Relative files lie in [`Setup::folder`].
+    pub fn auth(mut self, lines: &str) -> Self {
+        self.auth = format!("{lines}\n");
         self
     }
 
@@ -119,8 +138,8 @@ impl Setup {
             }
         }
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}{}{}{}",
-            self.artifacts, self.secrets, self.clusters, self.buckets
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n{}[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}[auth]\n{}{}{}{}",
+            self.server, self.artifacts, self.auth, self.secrets, self.clusters, self.buckets
         );
         let file = self.folder().join("redkeep.toml");
         std::fs::write(&file, text).expect("the configuration is written");
@@ -146,24 +165,47 @@ impl Setup {
     }
 }
 
+/// A connection on which every call carries the same token, or none.
+pub type Line = InterceptedService<Channel, Login>;
+
+/// Adds a token to every call.
+#[derive(Clone, Default)]
+pub struct Login(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Login {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
 /// Clients of every service that is built, on one connection.
 #[derive(Clone)]
 pub struct Clients {
-    pub clusters: managed::cluster_service_client::ClusterServiceClient<Channel>,
-    pub managed_backups: managed::backup_service_client::BackupServiceClient<Channel>,
-    pub operations: wire::operation_service_client::OperationServiceClient<Channel>,
-    pub backups: own::backup_service_client::BackupServiceClient<Channel>,
-    pub own_operations: own::operation_service_client::OperationServiceClient<Channel>,
-    pub fleet: own::fleet_service_client::FleetServiceClient<Channel>,
+    pub clusters: managed::cluster_service_client::ClusterServiceClient<Line>,
+    pub managed_backups: managed::backup_service_client::BackupServiceClient<Line>,
+    pub operations: wire::operation_service_client::OperationServiceClient<Line>,
+    pub backups: own::backup_service_client::BackupServiceClient<Line>,
+    pub own_operations: own::operation_service_client::OperationServiceClient<Line>,
+    pub fleet: own::fleet_service_client::FleetServiceClient<Line>,
 }
 
 impl Clients {
     pub async fn connect(endpoint: &str) -> Self {
         let channel = Channel::from_shared(endpoint.to_owned()).expect("an address").connect().await.expect("the service answers");
-        Self::over(channel)
+        Self::over(channel, Login::default())
     }
 
-    fn over(channel: Channel) -> Self {
+    /// Connects as the bearer of a token.
+    pub async fn connect_as(endpoint: &str, token: &str) -> Self {
+        let channel = Channel::from_shared(endpoint.to_owned()).expect("an address").connect().await.expect("the service answers");
+        Self::over(channel, Login(Some(format!("Bearer {token}").parse().expect("a token that can be sent"))))
+    }
+
+    fn over(channel: Channel, login: Login) -> Self {
+        let channel = InterceptedService::new(channel, login);
         Self {
             clusters: managed::cluster_service_client::ClusterServiceClient::new(channel.clone()),
             managed_backups: managed::backup_service_client::BackupServiceClient::new(channel.clone()),
@@ -310,7 +352,7 @@ impl Process {
         });
         let mut process = Self {
             setup,
-            clients: Clients::over(tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy()),
+            clients: Clients::over(tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy(), Login::default()),
             endpoint: String::new(),
             admin: String::new(),
             child,
