@@ -4,14 +4,18 @@
 //! secret is part of it: passwords stay in files or the environment.
 
 mod clusters;
+mod names;
 mod section;
+mod server;
 
 use crate::artifacts;
 use crate::executor;
 use crate::fleet::Definition;
 use crate::store::Zones;
 use chrono::{DateTime, Utc};
+pub use names::{Authority, Host, Origin};
 use section::{Faults, Section};
+pub use server::{ClientAuth, Limits, Server, Tls};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,10 +33,12 @@ const PREFIX: &str = "REDKEEP_";
 /// The configuration of the service.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where gRPC is served.
+    /// Where the API is served.
     pub listen: SocketAddr,
     /// Where health is served.
     pub admin_listen: SocketAddr,
+    /// How the port of the API is reached, beside its address.
+    pub server: Server,
     /// Folder of the embedded store.
     pub store: PathBuf,
     /// How artifacts are stored.
@@ -133,16 +139,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let mut server = root.section("server");
     let listen = server.address("listen", "127.0.0.1:7379");
     let admin_listen = server.address("admin_listen", "127.0.0.1:7380");
-    for (key, address) in [("listen", listen), ("admin_listen", admin_listen)] {
-        if !address.ip().is_loopback() {
-            server.fault(
-                key,
-                "must be a loopback address such as 127.0.0.1: whoever reaches the port can read all data, and there are no tokens or roles to keep others out",
-            );
-        }
-    }
-    // Read so that files written for clients of endpoint discovery are not refused; nothing hands it out.
-    let _ = server.text("advertise", "localhost:7379");
+    let (options, plaintext) = server::read(&mut server, base);
     server.end();
 
     let mut store = root.section("store");
@@ -169,10 +166,17 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     artifacts.end();
 
     let mut auth = root.section("auth");
-    if auth.text("mode", "none") != "none" {
-        auth.fault("mode", "must be \"none\"; the service listens on loopback only");
-    }
+    let login = match auth.text("mode", "none").as_str() {
+        "none" => server::Login::None,
+        _ => {
+            auth.fault("mode", "must be \"none\"; the service listens on loopback only");
+            server::Login::Required
+        }
+    };
     auth.end();
+    if let Err(fault) = server::exposure(listen.ip(), login, options.tls.is_some(), plaintext) {
+        faults.add("server.listen", fault);
+    }
 
     let mut section = root.section("executor");
     let defaults = executor::Options::default();
@@ -193,7 +197,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let faults = faults.take();
     if faults.is_empty() {
         let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
-        Ok(Config { listen, admin_listen, store: store_path, artifacts, executor, clusters, file })
+        Ok(Config { listen, admin_listen, server: options, store: store_path, artifacts, executor, clusters, file })
     } else {
         Err(Error { faults })
     }

@@ -12,6 +12,15 @@
 //! demo          the whole way on servers started for the purpose
 //! offline       commands on the data of a service that is not running
 //! server        builds the rooms, binds the ports, serves, stops gracefully
+//!   accept        who may be connected: the loop, and the bounded set of connections
+//!   connection    one connection, from its first byte to its end
+//!   traffic       what a connection does, and when that is too little
+//!   tls           certificates, read again when they change
+//!   guard         a web page is no way in
+//!   calls         what one call may take: a place, the time of its body
+//!   deadline      the time that a gRPC client gives a call
+//!   doors         gRPC, gRPC-Web and the rest, on one port
+//!   refusal       an answer that no room behind the doors has given
 //! config        file, environment and flags become one checked value
 //! api           the services: parse, ask, render
 //!   codec         every request is checked as it is read
@@ -38,6 +47,7 @@
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
+//! peer          who is at the other end of a connection
 //! pb            generated types of the wire, and the pool of descriptors
 //! telemetry     logs
 //! ```
@@ -55,7 +65,7 @@
 //! artifacts, redis
 //! operation, rdb
 //! cluster, backup, failure
-//! pb, telemetry
+//! pb, peer, telemetry
 //! ```
 //!
 //! - Only `api`, `cli`, `demo` and `server` name the wire.
@@ -93,6 +103,7 @@ pub mod fleet;
 pub mod offline;
 pub mod operation;
 pub mod pb;
+pub mod peer;
 pub mod rdb;
 pub mod redis;
 pub mod server;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    server::install_crypto();
     let outcome = match Cli::parse().command {
         Command::Serve(args) => server::serve(args.config.as_deref(), &args.overrides()).await.map_err(Error::failed),
         Command::Demo(args) => demo::run(args.keep).await.map_err(Error::failed),
@@ -14,6 +15,7 @@ async fn main() -> ExitCode {
         Command::Store(Store::Verify(args)) => offline::verify_store(args.config.as_deref()).await.map_err(Error::failed),
         Command::Config(Config::Check(args)) => config::check(args.config.as_deref()).map_err(Error::failed),
         Command::Descriptors(args) => cli::descriptors(&args),
+        Command::DevCerts(args) => cli::dev_certs(&args),
     };
     cli::report(outcome)
 }

@@ -18,7 +18,7 @@ const ROOMS: [&[&str]; 9] = [
     &["artifacts", "redis"],
     &["operation", "rdb"],
     &["cluster", "backup", "failure"],
-    &["pb", "telemetry"],
+    &["pb", "peer", "telemetry"],
 ];
 
 /// What only some may name, with the files that may, by the beginning of their path.

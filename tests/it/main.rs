@@ -7,6 +7,7 @@ mod content;
 mod faults;
 mod grpcurl;
 mod house;
+mod port;
 mod recovery;
 mod store;
 mod support;

@@ -14,6 +14,7 @@
 pub mod answers;
 pub mod compare;
 pub mod data;
+pub mod http;
 pub mod load;
 pub mod rdb_bytes;
 pub mod resp;

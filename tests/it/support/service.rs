@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 /// Longest wait for an operation that is to end well.
 pub const OPERATION: Duration = Duration::from_secs(120);
@@ -20,6 +20,8 @@ pub const OPERATION: Duration = Duration::from_secs(120);
 /// The configuration of a service under test, in a folder of its own.
 pub struct Setup {
     folder: Arc<tempfile::TempDir>,
+    server: String,
+    tls: Option<String>,
     executor: String,
     artifacts: String,
     clusters: String,
@@ -35,7 +37,25 @@ impl Setup {
     /// Ports are free ones, there is no wait after a fork, and deleted files go at once.
     pub fn new() -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
-        Self { folder, executor: String::new(), artifacts: "url = \"file:artifacts\"\n".into(), clusters: String::new() }
+        Self { folder, server: String::new(), tls: None, executor: String::new(), artifacts: "url = \"file:artifacts\"\n".into(), clusters: String::new() }
+    }
+
+    /// Sets a key of `[server]`, in TOML.
+    pub fn server(mut self, key: &str, value: &str) -> Self {
+        writeln!(self.server, "{key} = {value}").expect("a text grows");
+        self
+    }
+
+    /// Speaks TLS with certificates that the program makes in the folder `tls`; `extra` are further lines of the section.
+    pub fn tls(mut self, extra: &str) -> Self {
+        make_certificates(&self.tls_folder());
+        self.tls = Some(format!("[server.tls]\ncert = \"tls/server.pem\"\nkey = \"tls/server-key.pem\"\n{extra}\n"));
+        self
+    }
+
+    /// The folder of the certificates.
+    pub fn tls_folder(&self) -> PathBuf {
+        self.folder().join("tls")
     }
 
     /// Sets a key of `[executor]`, in TOML.
@@ -85,8 +105,11 @@ impl Setup {
             }
         }
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}{}",
-            self.artifacts, self.clusters
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n{}{}[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}{}",
+            self.server,
+            self.tls.as_deref().unwrap_or_default(),
+            self.artifacts,
+            self.clusters
         );
         let file = self.folder().join("redkeep.toml");
         std::fs::write(&file, text).expect("the configuration is written");
@@ -98,10 +121,21 @@ impl Setup {
         let config = config::load(Some(&self.write()), &[]).expect("the configuration is sound");
         let stop = CancellationToken::new();
         let server = Server::start(config, stop.clone()).await.expect("the service starts");
-        let endpoint = format!("http://{}", server.address().expect("an address"));
+        let address = server.address().expect("an address");
         let admin = server.admin_address().expect("an address").to_string();
         let running = tokio::spawn(server.run());
-        let clients = Clients::connect(&endpoint).await;
+        let (endpoint, clients) = match &self.tls {
+            None => {
+                let endpoint = format!("http://{address}");
+                let clients = Clients::connect(&endpoint).await;
+                (endpoint, clients)
+            }
+            Some(_) => {
+                let endpoint = format!("https://localhost:{}", address.port());
+                let clients = Clients::connect_tls(&endpoint, &self.tls_folder(), true).await.expect("the service answers");
+                (endpoint, clients)
+            }
+        };
         Service { setup: self, clients, endpoint, admin, stop, running }
     }
 
@@ -129,7 +163,18 @@ impl Clients {
         Self::over(channel)
     }
 
-    fn over(channel: Channel) -> Self {
+    /// Over TLS, with the authority and, when it is to be shown, the client's certificate of a folder that the program made.
+    pub async fn connect_tls(endpoint: &str, folder: &Path, with_certificate: bool) -> Result<Self, tonic::transport::Error> {
+        let read = |name: &str| std::fs::read(folder.join(name)).expect("a certificate is there");
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("ca.pem")));
+        if with_certificate {
+            tls = tls.identity(Identity::from_pem(read("client.pem"), read("client-key.pem")));
+        }
+        Ok(Self::over(Channel::from_shared(endpoint.to_owned()).expect("an address").tls_config(tls)?.connect().await?))
+    }
+
+    /// Over a channel.
+    pub fn over(channel: Channel) -> Self {
         Self {
             clusters: managed::cluster_service_client::ClusterServiceClient::new(channel.clone()),
             managed_backups: managed::backup_service_client::BackupServiceClient::new(channel.clone()),
@@ -222,6 +267,12 @@ pub fn files_below(root: &Path) -> Vec<String> {
     found
 }
 
+/// Has the program make certificates in a folder.
+pub fn make_certificates(folder: &Path) {
+    let made = Command::new(env!("CARGO_BIN_EXE_redkeep")).arg("dev-certs").arg(folder).output().expect("the program runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
 /// The service in this process.
 pub struct Service {
     pub setup: Setup,
@@ -233,6 +284,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Address of the API, without a scheme.
+    pub fn address(&self) -> &str {
+        self.endpoint.split("://").nth(1).expect("an endpoint has a scheme")
+    }
+
     /// Stops gracefully and gives the folder back, so that another can start on it.
     pub async fn stop(self) -> Setup {
         self.stop.cancel();
