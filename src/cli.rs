@@ -9,6 +9,7 @@ mod backup;
 mod client;
 mod cluster;
 mod descriptors;
+mod dev_certs;
 mod error;
 mod json;
 mod operation;
@@ -132,6 +133,11 @@ pub enum Command {
     /// The output is an encoded google.protobuf.FileDescriptorSet with every import, option and comment.
     #[command(after_help = "Examples:\n  redkeep descriptors > redkeep.binpb\n  grpcurl -protoset redkeep.binpb list")]
     Descriptors(Descriptors),
+    /// Make certificates to try TLS with, for localhost, 127.0.0.1 and [::1].
+    ///
+    /// They are good for a year. The key of their authority is not kept, so nobody can make more of them. Not for production.
+    #[command(after_help = "Examples:\n  redkeep dev-certs tls\n  redkeep backup list --endpoint https://localhost:7379 --ca tls/ca.pem")]
+    DevCerts(DevCerts),
 }
 
 /// Commands that ask a running service.
@@ -291,13 +297,30 @@ pub struct Descriptors {
     pub file: Option<PathBuf>,
 }
 
+/// Arguments of `dev-certs`.
+#[derive(Args, Debug)]
+pub struct DevCerts {
+    /// Folder of the files; it is made where there is none. Files that are there already are not touched.
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+}
+
 /// How the service is reached and its answers are shown.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Service")]
 pub struct Connection {
-    /// Where the service listens.
+    /// Where the service listens: https:// where it speaks TLS, http:// where it does not.
     #[arg(long, global = true, env = "REDKEEP_ENDPOINT", value_name = "URL", default_value = "http://127.0.0.1:7379")]
     pub endpoint: Address,
+    /// Certificates of the authorities that are trusted, in PEM; without it, those that the system trusts.
+    #[arg(long, global = true, env = "REDKEEP_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Certificate to show to the service, in PEM, where it asks for one.
+    #[arg(long, global = true, env = "REDKEEP_CERT", value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Key of that certificate, in PEM.
+    #[arg(long, global = true, env = "REDKEEP_KEY", value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
     /// Token to log in with. Prefer the environment: other users of the machine can read the command line.
     #[arg(long, global = true, env = "REDKEEP_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<Token>,
@@ -694,6 +717,15 @@ pub fn descriptors(args: &Descriptors) -> Result<(), Error> {
     descriptors::write(args.file.as_deref())
 }
 
+/// Makes certificates to try TLS with.
+///
+/// # Errors
+///
+/// [`Error`] when a file is there already, or cannot be written.
+pub fn dev_certs(args: &DevCerts) -> Result<(), Error> {
+    dev_certs::write(&args.folder)
+}
+
 /// Tells the user how a command ended, and gives the process its exit status.
 pub fn report(outcome: Result<(), Error>) -> ExitCode {
     match outcome {
@@ -767,7 +799,10 @@ mod tests {
             "redkeep backup update id --wait",
             "redkeep backup update id --hold a --no-holds",
             "redkeep backup update id --label a=b --no-labels",
-            "redkeep backup list --endpoint https://far:1",
+            "redkeep backup list --endpoint ftp://far:1",
+            "redkeep backup list --cert a.pem",
+            "redkeep backup list --key a.pem",
+            "redkeep dev-certs",
             "redkeep backup list --limit -1",
             "redkeep cluster adopt",
             "redkeep cluster adopt --node a:1 --username backup",

@@ -7,7 +7,9 @@ mod auth;
 mod buckets;
 mod clusters;
 mod memstore;
+mod names;
 mod section;
+mod server;
 
 use crate::artifacts;
 use crate::auth::{Mode, Options as AuthOptions};
@@ -17,7 +19,9 @@ use crate::secrets;
 use crate::store::Zones;
 use chrono::{DateTime, Utc};
 pub use memstore::MemStore;
+pub use names::{Authority, Host, Origin};
 use section::{Faults, Section};
+pub use server::{ClientAuth, Limits, Server, Tls};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -35,14 +39,14 @@ const PREFIX: &str = "REDKEEP_";
 /// The configuration of the service.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where gRPC is served.
+    /// Where the API is served.
     pub listen: SocketAddr,
     /// Where health is served.
     pub admin_listen: SocketAddr,
-    /// `host:port` at which clients find the service; derived from where it listens when it is not given.
-    pub advertise: Option<String>,
     /// How callers log in.
     pub auth: AuthOptions,
+    /// How the port of the API is reached, beside its address.
+    pub server: Server,
     /// Folder of the embedded store.
     pub store: PathBuf,
     /// How artifacts are stored.
@@ -150,17 +154,10 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let mut server = root.section("server");
     let listen = server.address("listen", "127.0.0.1:7379");
     let admin_listen = server.address("admin_listen", "127.0.0.1:7380");
-    for (key, address) in [("listen", listen), ("admin_listen", admin_listen)] {
-        if !address.ip().is_loopback() && matches!(auth.mode, Mode::Open) {
-            server.fault(
-                key,
-                "must be a loopback address such as 127.0.0.1 while auth.mode is \"none\": whoever reaches the port can read all data; set auth.mode to tokens or jwt first",
-            );
-        }
-    }
-    let advertise = server.optional_text("advertise");
-    if advertise.as_ref().is_some_and(|address| !is_host_and_port(address)) {
-        server.fault("advertise", "must be the host and port that clients connect to, such as redkeep.example:7379");
+    let (options, plaintext) = server::read(&mut server, base);
+    let login = if matches!(auth.mode, Mode::Open) { server::Login::None } else { server::Login::Required };
+    if let Err(fault) = server::exposure(listen.ip(), login, options.tls.is_some(), plaintext) {
+        server.fault("listen", fault);
     }
     server.end();
 
@@ -215,18 +212,10 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let faults = faults.take();
     if faults.is_empty() {
         let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
-        Ok(Config { listen, admin_listen, advertise, auth, store: store_path, artifacts, buckets, executor, clusters, secrets, memstore, file })
+        Ok(Config { listen, admin_listen, server: options, auth, store: store_path, artifacts, buckets, executor, clusters, secrets, memstore, file })
     } else {
         Err(Error { faults })
     }
-}
-
-/// Whether a text is a host, by name or address, with a port.
-fn is_host_and_port(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let is_name = (1..=253).contains(&host.len()) && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
-    let is_v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
-    (is_name || is_v6) && port.parse::<u16>().is_ok_and(|port| port != 0) && !port.starts_with('+')
 }
 
 #[cfg(test)]
@@ -438,25 +427,6 @@ mod tests {
             let file = if mode == "tokens" { "file = \"tokens\"" } else { "" };
             let text = format!("[server]\nlisten = \"0.0.0.0:7379\"\nadmin_listen = \"[::]:7380\"\n[auth]\nmode = \"{mode}\"\n{file}\n");
             assert_eq!(read(&text).err().unwrap_or_default().len(), faults, "{mode}");
-        }
-    }
-
-    #[test]
-    fn what_is_advertised_can_be_dialled() {
-        for (text, legal) in [
-            ("localhost:7379", true),
-            ("10.0.0.1:1", true),
-            ("[::1]:7379", true),
-            ("keep-1.example:65535", true),
-            ("localhost", false),
-            (":7379", false),
-            ("localhost:0", false),
-            ("localhost:+1", false),
-            ("::1:7379", false),
-            ("https://localhost:7379", false),
-            ("a b:1", false),
-        ] {
-            assert_eq!(read(&format!("[server]\nadvertise = \"{text}\"\n")).is_ok(), legal, "{text}");
         }
     }
 

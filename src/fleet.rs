@@ -191,6 +191,7 @@ impl Definition {
             discovery_allow: Vec::new(),
             origin: Origin::Adopted,
             is_adopting: row.is_adopting,
+            flavor: Flavor::default(),
         })
     }
 
@@ -458,7 +459,7 @@ impl Fleet {
 
     /// What the last look found, whenever it was, without another. `None` when there was none yet, or one is under way.
     pub fn seen(&self, id: &ClusterId) -> Option<View> {
-        let entry = self.clusters.get(id)?;
+        let entry = self.entry(id)?;
         entry.last.try_lock().ok()?.as_ref().map(|(_, view)| view.clone())
     }
 

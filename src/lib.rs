@@ -23,6 +23,15 @@
 //!   calls         the six calls
 //!   render        a backup as callers see it
 //!   answer        answers and refusals in their one shape
+//!   accept        who may be connected: the loop, and the bounded set of connections
+//!   connection    one connection, from its first byte to its end
+//!   traffic       what a connection does, and when that is too little
+//!   tls           certificates, read again when they change
+//!   guard         a web page is no way in
+//!   calls         what one call may take: a place, the time of its body
+//!   deadline      the time that a gRPC client gives a call
+//!   doors         gRPC, gRPC-Web and the rest, on one port
+//!   refusal       an answer that no room behind the doors has given
 //! config        file, environment and flags become one checked value
 //! api           the services: parse, ask, render
 //!   codec         every request is checked as it is read
@@ -66,6 +75,7 @@
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
 //! secrets       sealing what callers entrust to us
+//! peer          who is at the other end of a connection
 //! pb            generated types of the wire, and the pool of descriptors
 //! telemetry     logs
 //! ```
@@ -84,7 +94,7 @@
 //! artifacts, redis
 //! operation, rdb, auth
 //! cluster, backup, failure, secrets
-//! pb, telemetry
+//! pb, peer, telemetry
 //! ```
 //!
 //! - Only `api`, `cli`, `demo` and `server` name the wire.
@@ -124,6 +134,7 @@ pub mod memstore;
 pub mod offline;
 pub mod operation;
 pub mod pb;
+pub mod peer;
 pub mod rdb;
 pub mod redis;
 pub mod secrets;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    server::install_crypto();
     let outcome = match Cli::parse().command {
         Command::Serve(args) => server::serve(args.config.as_deref(), &args.overrides()).await.map_err(Error::failed),
         Command::Demo(args) => demo::run(args.keep).await.map_err(Error::failed),
@@ -16,6 +17,7 @@ async fn main() -> ExitCode {
         Command::Secrets(Secrets::NewKey(args)) => offline::new_key(&args.file).map_err(Error::failed),
         Command::Token(command) => cli::token(command).await,
         Command::Descriptors(args) => cli::descriptors(&args),
+        Command::DevCerts(args) => cli::dev_certs(&args),
     };
     cli::report(outcome)
 }

@@ -19,7 +19,7 @@ const ROOMS: [&[&str]; 10] = [
     &["artifacts", "redis"],
     &["operation", "rdb", "auth"],
     &["cluster", "backup", "failure", "secrets"],
-    &["pb", "telemetry"],
+    &["pb", "peer", "telemetry"],
 ];
 
 /// What only some may name, with the files that may, by the beginning of their path.

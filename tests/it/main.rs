@@ -11,6 +11,7 @@ mod export;
 mod faults;
 mod grpcurl;
 mod house;
+mod port;
 mod recovery;
 mod store;
 mod support;

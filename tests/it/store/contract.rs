@@ -592,7 +592,7 @@ pub async fn a_backup_is_found_by_its_name(store: Shared, time: Time) {
     assert_eq!(store.backup_named(&folder, &name("old")).await, Err(Error::NoBackup));
     let draft = accept(&*store, creation(&time, "one", "old")).await;
     let found = store.backup_named(&folder, &name("old")).await.unwrap();
-    assert_eq!((found.id, found.state), (draft.backup_id, backup::State::Creating));
+    assert_eq!((found.id, found.state), (draft.backup_id.unwrap(), backup::State::Creating));
     assert_eq!(store.backup_named(&"folder2".parse().unwrap(), &name("old")).await, Err(Error::NoBackup));
     assert_eq!(store.backup_named(&folder, &name("ol")).await, Err(Error::NoBackup));
     store.cancel(draft.id).await.unwrap();
@@ -611,12 +611,12 @@ pub async fn a_backup_is_found_by_its_name(store: Shared, time: Time) {
     let failing = accept(&*store, creation(&time, "two", "other")).await;
     let work = claim(&*store).await;
     store.complete(work.id, work.epoch, failed("no route")).await.unwrap();
-    assert_eq!(store.backup_named(&folder, &name("other")).await.unwrap().id, failing.backup_id);
+    assert_eq!(store.backup_named(&folder, &name("other")).await.unwrap().id, failing.backup_id.unwrap());
 
     accept(&*store, deletion(&time, &renamed)).await;
     assert_eq!(store.backup_named(&folder, &name("new")).await, Err(Error::NoBackup));
     let successor = accept(&*store, creation(&time, "one", "new")).await;
-    assert_eq!(store.backup_named(&folder, &name("new")).await.unwrap().id, successor.backup_id);
+    assert_eq!(store.backup_named(&folder, &name("new")).await.unwrap().id, successor.backup_id.unwrap());
 }
 
 /// Goal: what a person holds stays. Method: place a hold by an update, delete in vain.
