@@ -200,7 +200,7 @@ pub enum Config {
 /// Commands on the key that seals credentials.
 #[derive(Subcommand, Debug)]
 pub enum Secrets {
-    /// Write a new key to a file that is not there yet, for [secrets] key_file of the configuration.
+    /// Write a new key to a file that is not there yet, for `secrets.key_file` of the configuration.
     ///
     /// Only its owner may read the file. What was sealed with a key that is lost has to be given anew.
     NewKey(NewKey),

@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -81,8 +81,8 @@ impl Tls {
     /// [`BadTls`], by condition.
     pub fn new(authorities: Authorities<'_>, identity: Option<(&[u8], &[u8])>) -> Result<Self, BadTls> {
         let roots = match authorities {
-            Authorities::Own(pem) => roots(pem).ok_or(BadTls::Authorities)?,
-            Authorities::System => system_authorities().and_then(|pem| trusted(&pem)).ok_or(BadTls::System)?,
+            Authorities::Own(pem) => Arc::new(roots(pem).ok_or(BadTls::Authorities)?),
+            Authorities::System => system_authorities().ok_or(BadTls::System)?,
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|_| BadTls::System)?;
@@ -167,10 +167,17 @@ fn trusted(pem: &[u8]) -> Option<RootCertStore> {
     (!roots.is_empty()).then_some(roots)
 }
 
-fn system_authorities() -> Option<Vec<u8>> {
+/// The authorities of the system, read once and shared by all clusters.
+fn system_authorities() -> Option<Arc<RootCertStore>> {
+    static READ: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(roots) = READ.get() {
+        return Some(Arc::clone(roots));
+    }
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     let known = SYSTEM_AUTHORITIES.iter().map(|path| Path::new(path).to_owned());
-    named.into_iter().chain(known).find_map(|path| std::fs::read(path).ok())
+    let pem = named.into_iter().chain(known).find_map(|path| std::fs::read(path).ok())?;
+    let roots = Arc::new(trusted(&pem)?);
+    Some(Arc::clone(READ.get_or_init(|| roots)))
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ async fn it_is_named_by_the_service_where_nobody_names_it() {
     let ended = succeeds(&service.clients, adopt(&service.clients, "", connection(&redis.address(), None)).await).await;
     let adopted: Cluster = response(&ended);
     assert_eq!((adopted.id.len(), &adopted.name), (36, &adopted.id));
-    assert_eq!(list(&service.clients).await, [adopted.id.clone()]);
+    assert_eq!(list(&service.clients).await, std::slice::from_ref(&adopted.id));
     service.clients.take(&adopted.id, "a").await;
     service.stop().await;
 }
