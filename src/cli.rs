@@ -98,7 +98,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Subcommand, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one value in the life of the process")]
+#[allow(clippy::large_enum_variant, reason = "there is one value in the life of the process")]
 pub enum Command {
     /// Run the service.
     ///
