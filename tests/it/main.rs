@@ -8,6 +8,7 @@ mod content;
 mod faults;
 mod grpcurl;
 mod house;
+mod memstore;
 mod recovery;
 mod store;
 mod support;
