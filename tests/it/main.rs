@@ -12,6 +12,7 @@ mod faults;
 mod grpcurl;
 mod house;
 mod port;
+mod memstore;
 mod recovery;
 mod store;
 mod support;

@@ -133,6 +133,12 @@ impl Setup {
         self
     }
 
+    /// Adds a section with its lines, in TOML.
+    pub fn section(mut self, lines: &str) -> Self {
+        writeln!(self.clusters, "{lines}").expect("a text grows");
+        self
+    }
+
     /// The folder of store, artifacts and configuration.
     pub fn folder(&self) -> &Path {
         self.folder.path()
