@@ -8,10 +8,13 @@ use crate::artifacts::Storage;
 use crate::config::{self, Config};
 use crate::executor::Executor;
 use crate::fleet::Fleet;
+use crate::gateway;
 use crate::store::Store;
 use crate::store::sled::{self, SledStore};
 use axum::Router;
+use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -24,6 +27,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 /// Most connections at once; more wait to be accepted.
 const CONNECTIONS: usize = 4096;
@@ -130,7 +134,9 @@ impl Server {
         let storage = Storage::open(config.artifacts)?;
         let fleet = Arc::new(Fleet::new(config.clusters));
         let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, fleet, storage, config.executor);
-        let (router, health) = api::router(executor.clone()).await.map_err(|fault| Error::Build(fault.to_string()))?;
+        let (grpc, health) = api::router(executor.clone()).await.map_err(|fault| Error::Build(fault.to_string()))?;
+        let web = gateway::router(grpc.clone(), gateway::Options::default()).map_err(|fault| Error::Build(fault.to_string()))?;
+        let router = one_port(grpc, web);
         let (api, admin) = (listen(config.listen).await?, listen(config.admin_listen).await?);
         let admin_router = admin_router(Arc::clone(&store), stop.clone());
         if let (Ok(listen), Ok(admin_listen)) = (api.local_addr(), admin.local_addr()) {
@@ -191,6 +197,15 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// One router for both kinds of clients: the content type tells them apart.
+fn one_port(grpc: Router, web: Router) -> Router {
+    Router::new().fallback(move |request: Request| {
+        let is_grpc = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let door = if is_grpc { &grpc } else { &web };
+        door.clone().oneshot(request)
+    })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

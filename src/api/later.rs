@@ -23,7 +23,7 @@ const FILES: &str = "copy the files from the folder in storage that redkeep.v1.B
     compressed with zstd";
 
 /// What to say of each call, in order of its path.
-const SENTENCES: [(&str, &str); 59] = [
+const SENTENCES: [(&str, &str); 58] = [
     ("/redkeep.v1.BackupService/Copy", FILES),
     ("/redkeep.v1.BackupService/Export", FILES),
     ("/redkeep.v1.BackupService/GetDownloadLinks", FILES),
@@ -41,7 +41,6 @@ const SENTENCES: [(&str, &str); 59] = [
     ("/redkeep.v1.FleetService/AdoptCluster", "clusters are made known in the configuration file, under [[clusters]]"),
     ("/redkeep.v1.FleetService/ForgetCluster", FORGET),
     ("/redkeep.v1.FleetService/UpdateConnection", CONFIGURED),
-    ("/redkeep.v1.OperationService/Watch", "use redkeep.v1.OperationService.Wait with the `revision` seen last"),
     ("/yandex.cloud.endpoint.ApiEndpointService/Get", ENDPOINTS),
     ("/yandex.cloud.endpoint.ApiEndpointService/List", ENDPOINTS),
     ("/yandex.cloud.iam.v1.IamTokenService/Create", TOKENS),
@@ -91,7 +90,7 @@ const SENTENCES: [(&str, &str); 59] = [
     ("/yandex.cloud.mdb.redis.v1.VersionsService/List", "redkeep.v1.FleetService.CheckCluster shows the version of each host"),
 ];
 
-/// What to use in place of the call at a gRPC path, such as `/redkeep.v1.OperationService/Watch`; `None` for a call that is
+/// What to use in place of the call at a gRPC path, such as `/redkeep.v1.BackupService/PlanExpiry`; `None` for a call that is
 /// built, and for a path that is no call.
 pub fn sentence(path: &str) -> Option<&'static str> {
     SENTENCES.binary_search_by_key(&path, |(path, _)| path).ok().map(|at| SENTENCES[at].1)
@@ -118,7 +117,7 @@ mod tests {
     use tower::ServiceExt;
 
     /// Every call that is built.
-    const BUILT: [&str; 21] = [
+    const BUILT: [&str; 22] = [
         "/redkeep.v1.BackupService/Create",
         "/redkeep.v1.BackupService/Delete",
         "/redkeep.v1.BackupService/Get",
@@ -127,6 +126,7 @@ mod tests {
         "/redkeep.v1.FleetService/CheckCluster",
         "/redkeep.v1.OperationService/List",
         "/redkeep.v1.OperationService/Wait",
+        "/redkeep.v1.OperationService/Watch",
         "/yandex.cloud.mdb.redis.v1.BackupService/Delete",
         "/yandex.cloud.mdb.redis.v1.BackupService/Get",
         "/yandex.cloud.mdb.redis.v1.BackupService/List",
@@ -184,11 +184,11 @@ mod tests {
         let router = Router::new().fallback(|uri: Uri| async move { uri.path().to_owned() }).layer(axum::middleware::from_fn(answer));
         let ask = |path: &str| router.clone().oneshot(Request::post(path).body(Body::from("not a message")).unwrap());
 
-        let refused = ask("/redkeep.v1.OperationService/Watch").await.unwrap();
+        let refused = ask("/redkeep.v1.BackupService/PlanExpiry").await.unwrap();
         assert_eq!(refused.status(), StatusCode::OK);
         assert_eq!(refused.headers()["content-type"], "application/grpc");
         let status = Status::from_header_map(refused.headers()).unwrap();
-        assert_eq!((status.code(), status.message()), (Code::Unimplemented, "use redkeep.v1.OperationService.Wait with the `revision` seen last"));
+        assert_eq!((status.code(), status.message()), (Code::Unimplemented, "look at `expires_at` of each backup in redkeep.v1.BackupService.List"));
         assert!(to_bytes(refused.into_body(), 1).await.unwrap().is_empty());
 
         for path in ["/redkeep.v1.OperationService/Wait", "/redkeep.v1.OperationService/watch", "/"] {

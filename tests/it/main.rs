@@ -8,6 +8,7 @@ mod faults;
 mod grpcurl;
 mod house;
 mod recovery;
+mod rest;
 mod store;
 mod support;
 mod wire;
