@@ -176,12 +176,14 @@ fn json_only(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The same answer to `HEAD`: every header, the length included, and no body.
+/// The same answer to `HEAD`: every header, the length included where there is one, and no body.
 fn without_body(answer: Response) -> Response {
     let (mut parts, body) = answer.into_parts();
-    if let Some(length) = body.size_hint().exact() {
-        parts.headers.insert(CONTENT_LENGTH, length.into());
-    }
+    let Some(length) = body.size_hint().exact() else {
+        // An empty body of unknown length, because a known one would be told as the length of the stream.
+        return Response::from_parts(parts, Body::from_stream(futures_util::stream::empty::<Result<Bytes, std::convert::Infallible>>()));
+    };
+    parts.headers.insert(CONTENT_LENGTH, length.into());
     Response::from_parts(parts, Body::empty())
 }
 

@@ -38,6 +38,11 @@ async fn an_operation_is_watched_to_its_end() {
     assert_eq!((&last["operation"]["done"], &last["operation"]["response"]["state"]), (&Value::Bool(true), &"AVAILABLE".into()));
     assert!(states[..states.len() - 1].iter().all(|state| state["operation"]["done"] == false), "only the last one is the end");
 
+    // Its head comes without waiting for anything more.
+    line.send(request("HEAD", &target, &[], None).as_bytes()).await;
+    let head = line.head().await;
+    assert_eq!((head.status, head.headers["content-type"].as_str()), (200, "application/x-ndjson"));
+
     // The connection goes on, and an operation that has ended has one state.
     line.send(request("GET", &target, &[], None).as_bytes()).await;
     line.head().await;
