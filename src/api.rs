@@ -20,11 +20,10 @@ mod tokens;
 pub mod validate;
 
 use crate::auth::Gate;
+pub use later::sentence as not_built;
+
 use crate::executor::Executor;
 use crate::pb;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
 use std::sync::Arc;
 use tonic::service::Routes;
 
@@ -86,12 +85,7 @@ pub async fn router(
     Ok((router.layer(axum::middleware::from_fn_with_state(gate, access::admit)), health))
 }
 
-/// Answers a path that no service has: in gRPC to a gRPC client, as a plain 404 to any other.
-async fn unknown(request: axum::extract::Request) -> axum::response::Response {
-    let is_grpc = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    if is_grpc {
-        tonic::Status::unimplemented("there is no such call; `grpcurl -plaintext HOST:PORT list` lists the services").into_http()
-    } else {
-        (StatusCode::NOT_FOUND, "this port speaks gRPC; there is nothing under this path\n").into_response()
-    }
+/// Answers a path that no service has.
+async fn unknown() -> axum::response::Response {
+    tonic::Status::unimplemented("there is no such call; `grpcurl -plaintext HOST:PORT list` lists the services").into_http()
 }

@@ -33,6 +33,12 @@
 //!   doors         gRPC, gRPC-Web and the rest, on one port
 //!   refusal       an answer that no room behind the doors has given
 //! config        file, environment and flags become one checked value
+//! gateway       REST and JSON in front of the services, from the descriptors
+//!   routes        which call a method and a path are for
+//!   bind          one request message out of path, query and body
+//!   json          JSON of messages, both ways
+//!   call          calls of the services in this process
+//!   openapi       the OpenAPI document
 //! api           the services: parse, ask, render
 //!   codec         every request is checked as it is read
 //!   validate      the rules of requests, from the options in the descriptors
@@ -87,7 +93,7 @@
 //! ```text
 //! main
 //! demo, server, offline
-//! memstore
+//! gateway, memstore
 //! cli, api, config
 //! executor
 //! snapshot, store, fleet
@@ -97,7 +103,7 @@
 //! pb, peer, telemetry
 //! ```
 //!
-//! - Only `api`, `cli`, `demo` and `server` name the wire.
+//! - Only `api`, `gateway`, `cli`, `demo` and `server` name the wire.
 //! - Only `artifacts` names the object-store crate; only `store::sled` names sled.
 //! - Only `operation` decides what may follow what. It has no input or output, no async, no clock.
 //! - `redis` and `rdb` have never heard of operations.
@@ -130,6 +136,7 @@ pub mod demo;
 pub mod executor;
 pub mod failure;
 pub mod fleet;
+pub mod gateway;
 pub mod memstore;
 pub mod offline;
 pub mod operation;

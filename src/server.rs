@@ -21,6 +21,7 @@ use crate::auth::{self, Gate};
 use crate::config::{self, Config, Limits};
 use crate::executor::Executor;
 use crate::fleet::Fleet;
+use crate::gateway;
 use crate::memstore;
 use crate::store::Store;
 use crate::store::sled::{self, SledStore};
@@ -158,7 +159,8 @@ impl Server {
         let advertise = options.advertised(listen).to_string();
         let (grpc, health) = api::router(executor.clone(), Arc::clone(&gate), &advertise).await.map_err(|fault| Error::Build(fault.to_string()))?;
         let memstore = config.memstore.enabled.then(|| memstore::router(executor.clone(), gate, config.memstore));
-        let doors = Doors::new(Rooms { grpc: Some(grpc), memstore, rest: doors::nothing() }, &options, listen);
+        let rest = gateway::router(grpc.clone(), gateway::Options::default()).map_err(|fault| Error::Build(fault.to_string()))?;
+        let doors = Doors::new(Rooms { grpc: Some(grpc), memstore, rest }, &options, listen);
 
         let limits = Limits { max_connections: ADMIN_CONNECTIONS, max_in_flight: ADMIN_CONNECTIONS, ..options.limits.clone() };
         let admin_options = config::Server { cors_origins: Vec::new(), tls: None, limits, ..options.clone() };

@@ -99,6 +99,12 @@ pub(super) fn too_fast(fault: TooFast) -> Status {
     Status::with_error_details(Code::ResourceExhausted, fault.to_string(), details)
 }
 
+/// Too many calls wait for news of operations.
+pub(super) fn too_many_watchers(limit: usize) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
+    Status::with_error_details(Code::ResourceExhausted, format!("{limit} calls of Watch are under way already; try again later"), details)
+}
+
 /// What a refusal of the store is on the wire. `subject` is the thing that the call was about.
 pub(super) fn store(error: store::Error, kind: &str, subject: &str) -> Status {
     match error {

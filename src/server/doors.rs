@@ -42,11 +42,6 @@ pub(super) struct Rooms {
     pub(super) rest: Router,
 }
 
-/// Answers what has no door.
-pub(super) fn nothing() -> Router {
-    Router::new().fallback(|| async { Refusal::Unknown.answer(Speech::Http) })
-}
-
 /// The doors of a port.
 #[derive(Clone)]
 pub(super) struct Doors {
