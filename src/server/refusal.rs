@@ -48,8 +48,6 @@ pub(super) enum Refusal {
     Late,
     /// Its body is longer than any request.
     Long,
-    /// Nothing is served under its path.
-    Unknown,
 }
 
 impl Refusal {
@@ -59,7 +57,6 @@ impl Refusal {
             Self::Full => Code::ResourceExhausted,
             Self::Late => Code::DeadlineExceeded,
             Self::Long => Code::InvalidArgument,
-            Self::Unknown => Code::NotFound,
         }
     }
 
@@ -69,7 +66,6 @@ impl Refusal {
             Self::Full => StatusCode::TOO_MANY_REQUESTS,
             Self::Late => StatusCode::REQUEST_TIMEOUT,
             Self::Long => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Unknown => StatusCode::NOT_FOUND,
         }
     }
 
@@ -79,7 +75,6 @@ impl Refusal {
             Self::Full => "as many calls are under way as this service takes; try again in a second".to_owned(),
             Self::Late => "the body of the request did not arrive in time; nothing was done".to_owned(),
             Self::Long => format!("the body of the request has more than {} bytes", crate::api::REQUEST_BYTES),
-            Self::Unknown => "there is nothing under this path".to_owned(),
         }
     }
 
@@ -120,7 +115,7 @@ impl Refusal {
             Self::Full => drop(headers.insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()))),
             // What is left of the body is not read, so nothing can follow it.
             Self::Late | Self::Long => drop(headers.insert(CONNECTION, HeaderValue::from_static("close"))),
-            Self::Forbidden(_) | Self::Unknown => {}
+            Self::Forbidden(_) => {}
         }
         answer
     }
@@ -148,7 +143,6 @@ mod tests {
             (Refusal::Full, "8", 429),
             (Refusal::Late, "4", 408),
             (Refusal::Long, "3", 413),
-            (Refusal::Unknown, "5", 404),
         ] {
             let grpc = refusal.answer(Speech::Grpc);
             assert_eq!((grpc.status().as_u16(), grpc.headers().get("grpc-status").unwrap().to_str().unwrap()), (200, code), "{refusal:?}");
