@@ -4,6 +4,7 @@
 //! domain is in `convert`, every arrow from our errors to a status in `status`; requests are checked before a handler sees
 //! them, in `codec`.
 
+pub mod access;
 mod backups;
 mod clusters;
 pub mod codec;
@@ -16,11 +17,13 @@ mod request;
 mod status;
 pub mod validate;
 
+use crate::auth::Gate;
 use crate::executor::Executor;
 use crate::pb;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use std::sync::Arc;
 use tonic::service::Routes;
 
 /// Longest request, in bytes.
@@ -40,7 +43,7 @@ pub struct Api {
 /// # Errors
 ///
 /// When the descriptors cannot be reflected: a fault of the build.
-pub async fn router(executor: Executor) -> Result<(axum::Router, tonic_health::server::HealthReporter), tonic_reflection::server::Error> {
+pub async fn router(executor: Executor, gate: Arc<Gate>) -> Result<(axum::Router, tonic_health::server::HealthReporter), tonic_reflection::server::Error> {
     let api = Api { executor };
     let (health, health_service) = tonic_health::server::health_reporter();
     for service in pb::pool().services() {
@@ -69,7 +72,8 @@ pub async fn router(executor: Executor) -> Result<(axum::Router, tonic_health::s
     routes.add_service(reflection().build_v1()?);
     routes.add_service(reflection().build_v1alpha()?);
     let router = routes.routes().prepare().into_axum_router().fallback(unknown);
-    Ok((router.layer(axum::middleware::from_fn(later::answer)), health))
+    let router = router.layer(axum::middleware::from_fn(later::answer));
+    Ok((router.layer(axum::middleware::from_fn_with_state(gate, access::admit)), health))
 }
 
 /// Answers a path that no service has: in gRPC to a gRPC client, as a plain 404 to any other.

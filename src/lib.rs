@@ -18,6 +18,7 @@
 //!   validate      the rules of requests, from the options in the descriptors
 //!   convert       every arrow between wire and domain
 //!   status        every arrow from our errors to a status
+//!   access        which role each call needs, and where callers are let in
 //!   later         calls that the schema has and that are not built
 //! executor      accept, claim, keep the lease, repeat, cancel, hand back
 //!   attempt       one attempt with its heartbeat
@@ -35,6 +36,7 @@
 //! redis         talking to a server: connection, INFO, topology, choice of source
 //!   replication   the hand-shake of a replica, and the framings
 //!   local         servers that we start ourselves
+//! auth          who may: subjects, roles, grants
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
@@ -53,7 +55,7 @@
 //! executor
 //! snapshot, store, fleet
 //! artifacts, redis
-//! operation, rdb
+//! operation, rdb, auth
 //! cluster, backup, failure
 //! pb, telemetry
 //! ```
@@ -82,6 +84,7 @@
 
 pub mod api;
 pub mod artifacts;
+pub mod auth;
 pub mod backup;
 pub mod cli;
 pub mod cluster;

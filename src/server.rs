@@ -5,6 +5,7 @@
 
 use crate::api;
 use crate::artifacts::Storage;
+use crate::auth::Gate;
 use crate::config::{self, Config};
 use crate::executor::Executor;
 use crate::fleet::Fleet;
@@ -130,7 +131,7 @@ impl Server {
         let storage = Storage::open(config.artifacts)?;
         let fleet = Arc::new(Fleet::new(config.clusters));
         let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, fleet, storage, config.executor);
-        let (router, health) = api::router(executor.clone()).await.map_err(|fault| Error::Build(fault.to_string()))?;
+        let (router, health) = api::router(executor.clone(), Arc::new(Gate::Open)).await.map_err(|fault| Error::Build(fault.to_string()))?;
         let (api, admin) = (listen(config.listen).await?, listen(config.admin_listen).await?);
         let admin_router = admin_router(Arc::clone(&store), stop.clone());
         if let (Ok(listen), Ok(admin_listen)) = (api.local_addr(), admin.local_addr()) {

@@ -2,6 +2,7 @@
 
 use super::page::Page;
 use super::{Api, convert, request, status};
+use crate::auth::Grant;
 use crate::backup::{Backup, BackupId, HOLDS};
 use crate::executor::Draft;
 use crate::operation::{BackupChanges, Door, Expiry, Spec};
@@ -12,8 +13,9 @@ use tonic::{Request, Response, Status};
 #[tonic::async_trait]
 impl managed::backup_service_server::BackupService for Api {
     async fn get(&self, request: Request<managed::GetBackupRequest>) -> Result<Response<managed::Backup>, Status> {
-        let id = request.into_inner().backup_id;
-        let backup = self.backup(&id).await?;
+        let (grant, request) = request::reading(request)?;
+        let id = request.backup_id;
+        let backup = self.backup(&grant, &id).await?;
         if !backup.is_available() {
             return Err(status::not_found("backup", &id));
         }
@@ -21,23 +23,23 @@ impl managed::backup_service_server::BackupService for Api {
     }
 
     async fn list(&self, request: Request<managed::ListBackupsRequest>) -> Result<Response<managed::ListBackupsResponse>, Status> {
-        let request = request.into_inner();
+        let (grant, request) = request::reading(request)?;
         let page = Page::new(request.page_size, &request.page_token, "managed.backups", &[&request.folder_id])?;
-        let (backups, next_page_token) = self.backups(&BackupFilter::FolderAvailable(request::folder_id(&request.folder_id)?), &page).await?;
+        let (backups, next_page_token) = self.backups(&BackupFilter::FolderAvailable(request::folder_id(&grant, &request.folder_id)?), &page).await?;
         Ok(Response::new(managed::ListBackupsResponse { backups: backups.iter().map(convert::managed_backup).collect(), next_page_token }))
     }
 
     async fn delete(&self, request: Request<managed::DeleteBackupRequest>) -> Result<Response<wire::Operation>, Status> {
-        let (caller, request) = request::changing(request)?;
-        if let Some(operation) = self.repeated(&caller).await? {
+        let (grant, caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&grant, &caller).await? {
             return Ok(operation);
         }
-        let id = request::backup_id(&request.backup_id)?;
-        if !self.backup(&request.backup_id).await?.is_available() {
+        let backup = self.backup(&grant, &request.backup_id).await?;
+        if !backup.is_available() {
             // This schema knows no other backups.
             return Err(status::not_found("backup", &request.backup_id));
         }
-        let operation = self.executor.change_backup(id, Door::Managed, Spec::DeleteBackup, caller).await;
+        let operation = self.executor.change_backup(backup.id, Door::Managed, Spec::DeleteBackup, caller).await;
         let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;
         Ok(Response::new(convert::operation(&operation)))
     }
@@ -46,11 +48,11 @@ impl managed::backup_service_server::BackupService for Api {
 #[tonic::async_trait]
 impl own::backup_service_server::BackupService for Api {
     async fn create(&self, request: Request<own::CreateBackupRequest>) -> Result<Response<wire::Operation>, Status> {
-        let (caller, request) = request::changing(request)?;
-        if let Some(operation) = self.repeated(&caller).await? {
+        let (grant, caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&grant, &caller).await? {
             return Ok(operation);
         }
-        let cluster = self.cluster(&request.cluster_id)?;
+        let cluster = self.cluster(&grant, &request.cluster_id)?;
         let draft = Draft {
             name: if request.name.is_empty() { crate::backup::Name::made_up() } else { request::name(&request.name)? },
             labels: request::labels(request.labels),
@@ -62,14 +64,15 @@ impl own::backup_service_server::BackupService for Api {
     }
 
     async fn get(&self, request: Request<own::GetBackupRequest>) -> Result<Response<own::Backup>, Status> {
-        let backup = self.backup(&request.into_inner().backup_id).await?;
+        let (grant, request) = request::reading(request)?;
+        let backup = self.backup(&grant, &request.backup_id).await?;
         Ok(Response::new(convert::own_backup(&backup)))
     }
 
     async fn list(&self, request: Request<own::ListBackupsRequest>) -> Result<Response<own::ListBackupsResponse>, Status> {
-        let request = request.into_inner();
+        let (grant, request) = request::reading(request)?;
         let page = Page::new(request.page_size, &request.page_token, "backups", &[&request.folder_id, &request.cluster_id])?;
-        let folder = request::folder_id(&request.folder_id)?;
+        let folder = request::folder_id(&grant, &request.folder_id)?;
         let filter = match request.cluster_id.as_str() {
             "" => BackupFilter::Folder(folder.clone()),
             cluster => BackupFilter::Cluster(request::cluster_id(cluster)?),
@@ -80,11 +83,11 @@ impl own::backup_service_server::BackupService for Api {
     }
 
     async fn update(&self, request: Request<own::UpdateBackupRequest>) -> Result<Response<wire::Operation>, Status> {
-        let (caller, request) = request::changing(request)?;
-        if let Some(operation) = self.repeated(&caller).await? {
+        let (grant, caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&grant, &caller).await? {
             return Ok(operation);
         }
-        let id = request::backup_id(&request.backup_id)?;
+        let id = self.backup(&grant, &request.backup_id).await?.id;
         if request.clear_suspect {
             return Err(status::precondition("STATE", &request.backup_id, "no suspicion lies on this backup; leave clear_suspect out"));
         }
@@ -96,11 +99,11 @@ impl own::backup_service_server::BackupService for Api {
     }
 
     async fn delete(&self, request: Request<own::DeleteBackupRequest>) -> Result<Response<wire::Operation>, Status> {
-        let (caller, request) = request::changing(request)?;
-        if let Some(operation) = self.repeated(&caller).await? {
+        let (grant, caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&grant, &caller).await? {
             return Ok(operation);
         }
-        let id = request::backup_id(&request.backup_id)?;
+        let id = self.backup(&grant, &request.backup_id).await?.id;
         let operation = self.executor.change_backup(id, Door::Redkeep, Spec::DeleteBackup, caller).await;
         let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;
         Ok(Response::new(convert::operation(&operation)))
@@ -126,9 +129,11 @@ fn changes(request: own::UpdateBackupRequest) -> Result<BackupChanges, Status> {
 }
 
 impl Api {
-    /// The backup with this id, in any state.
-    async fn backup(&self, id: &str) -> Result<Backup, Status> {
-        self.executor.store().backup(request::backup_id(id)?).await.map_err(|error| status::store(error, "backup", id))
+    /// The backup with this id, in any state, if the caller may touch it.
+    async fn backup(&self, grant: &Grant, id: &str) -> Result<Backup, Status> {
+        let backup = self.executor.store().backup(request::backup_id(id)?).await.map_err(|error| status::store(error, "backup", id))?;
+        grant.folder(&backup.folder_id).map_err(|denied| status::denied(denied, "backup", id))?;
+        Ok(backup)
     }
 
     /// A page of backups, newest first, with the next page's token.

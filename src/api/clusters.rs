@@ -2,6 +2,7 @@
 
 use super::page::Page;
 use super::{Api, convert, request, status};
+use crate::auth::Grant;
 use crate::backup::{Labels, Name};
 use crate::cluster::{ONLY_SHARD, View};
 use crate::executor::Draft;
@@ -16,15 +17,16 @@ use tonic::{Request, Response, Status};
 #[tonic::async_trait]
 impl managed::cluster_service_server::ClusterService for Api {
     async fn get(&self, request: Request<managed::GetClusterRequest>) -> Result<Response<managed::Cluster>, Status> {
-        let view = self.view(&request.into_inner().cluster_id).await?;
+        let (grant, request) = request::reading(request)?;
+        let view = self.view(&grant, &request.cluster_id).await?;
         Ok(Response::new(convert::cluster(&view)))
     }
 
     async fn list(&self, request: Request<managed::ListClustersRequest>) -> Result<Response<managed::ListClustersResponse>, Status> {
-        let request = request.into_inner();
+        let (grant, request) = request::reading(request)?;
         let page = Page::new(request.page_size, &request.page_token, "clusters", &[&request.folder_id, &request.filter])?;
         let name = name_filter(&request.filter)?;
-        let mut clusters = self.executor.fleet().list(&request::folder_id(&request.folder_id)?);
+        let mut clusters = self.executor.fleet().list(&request::folder_id(&grant, &request.folder_id)?);
         clusters.retain(|cluster| name.is_none_or(|name| cluster.name == name));
         let (clusters, next_page_token) = page.of(clusters, |cluster| cluster.id.to_string());
         let views = join_all(clusters.iter().map(|cluster| self.executor.fleet().view(&cluster.id))).await;
@@ -32,11 +34,11 @@ impl managed::cluster_service_server::ClusterService for Api {
     }
 
     async fn backup(&self, request: Request<managed::BackupClusterRequest>) -> Result<Response<wire::Operation>, Status> {
-        let (caller, request) = request::changing(request)?;
-        if let Some(operation) = self.repeated(&caller).await? {
+        let (grant, caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&grant, &caller).await? {
             return Ok(operation);
         }
-        let cluster = self.cluster(&request.cluster_id)?;
+        let cluster = self.cluster(&grant, &request.cluster_id)?;
         let draft = Draft { name: Name::made_up(), labels: Labels::new(), expires_at: None };
         let operation = self.executor.create_backup(&cluster, Door::Managed, draft, caller).await;
         let operation = operation.map_err(|error| status::store(error, "cluster", &request.cluster_id))?;
@@ -47,36 +49,38 @@ impl managed::cluster_service_server::ClusterService for Api {
         &self,
         request: Request<managed::ListClusterOperationsRequest>,
     ) -> Result<Response<managed::ListClusterOperationsResponse>, Status> {
-        let request = request.into_inner();
+        let (grant, request) = request::reading(request)?;
         let page = Page::new(request.page_size, &request.page_token, "cluster.operations", &[&request.cluster_id])?;
         let id = request::cluster_id(&request.cluster_id)?;
-        let (operations, next_page_token) = self.operations(&OperationFilter::Cluster(id), &page).await?;
-        self.known_or(&request.cluster_id, !operations.is_empty() || !page.after.is_empty())?;
+        let (mut operations, next_page_token) = self.operations(&OperationFilter::Cluster(id), &page).await?;
+        operations.retain(|operation| grant.sees(&operation.folder_id));
+        self.known_or(&grant, &request.cluster_id, !operations.is_empty() || !page.after.is_empty())?;
         Ok(Response::new(managed::ListClusterOperationsResponse { operations: operations.iter().map(convert::operation).collect(), next_page_token }))
     }
 
     async fn list_backups(&self, request: Request<managed::ListClusterBackupsRequest>) -> Result<Response<managed::ListClusterBackupsResponse>, Status> {
-        let request = request.into_inner();
+        let (grant, request) = request::reading(request)?;
         let page = Page::new(request.page_size, &request.page_token, "cluster.backups", &[&request.cluster_id])?;
         let id = request::cluster_id(&request.cluster_id)?;
-        let (backups, next_page_token) = self.backups(&BackupFilter::ClusterAvailable(id), &page).await?;
-        self.known_or(&request.cluster_id, !backups.is_empty() || !page.after.is_empty())?;
+        let (mut backups, next_page_token) = self.backups(&BackupFilter::ClusterAvailable(id), &page).await?;
+        backups.retain(|backup| grant.sees(&backup.folder_id));
+        self.known_or(&grant, &request.cluster_id, !backups.is_empty() || !page.after.is_empty())?;
         Ok(Response::new(managed::ListClusterBackupsResponse { backups: backups.iter().map(convert::managed_backup).collect(), next_page_token }))
     }
 
     async fn list_hosts(&self, request: Request<managed::ListClusterHostsRequest>) -> Result<Response<managed::ListClusterHostsResponse>, Status> {
-        let request = request.into_inner();
+        let (grant, request) = request::reading(request)?;
         let page = Page::new(request.page_size, &request.page_token, "cluster.hosts", &[&request.cluster_id])?;
-        let zone = self.cluster(&request.cluster_id)?.zone.clone().unwrap_or_default();
-        let view = self.view(&request.cluster_id).await?;
+        let zone = self.cluster(&grant, &request.cluster_id)?.zone.clone().unwrap_or_default();
+        let view = self.view(&grant, &request.cluster_id).await?;
         let (hosts, next_page_token) = page.of(view.hosts, |host| host.name.clone());
         let hosts = hosts.iter().map(|host| convert::host(&request.cluster_id, &zone, host)).collect();
         Ok(Response::new(managed::ListClusterHostsResponse { hosts, next_page_token }))
     }
 
     async fn get_shard(&self, request: Request<managed::GetClusterShardRequest>) -> Result<Response<managed::Shard>, Status> {
-        let request = request.into_inner();
-        let view = self.view(&request.cluster_id).await?;
+        let (grant, request) = request::reading(request)?;
+        let view = self.view(&grant, &request.cluster_id).await?;
         if request.shard_name != ONLY_SHARD {
             return Err(status::not_found("shard", &request.shard_name));
         }
@@ -84,27 +88,30 @@ impl managed::cluster_service_server::ClusterService for Api {
     }
 
     async fn list_shards(&self, request: Request<managed::ListClusterShardsRequest>) -> Result<Response<managed::ListClusterShardsResponse>, Status> {
-        let request = request.into_inner();
+        let (grant, request) = request::reading(request)?;
         let page = Page::new(request.page_size, &request.page_token, "cluster.shards", &[&request.cluster_id])?;
-        let view = self.view(&request.cluster_id).await?;
+        let view = self.view(&grant, &request.cluster_id).await?;
         let (shards, next_page_token) = page.of(vec![convert::only_shard(&view)], |shard| shard.name.clone());
         Ok(Response::new(managed::ListClusterShardsResponse { shards, next_page_token }))
     }
 }
 
 impl Api {
-    /// The definition of a cluster.
-    pub(super) fn cluster(&self, id: &str) -> Result<Arc<Definition>, Status> {
-        self.executor.fleet().get(&request::cluster_id(id)?).ok_or_else(|| status::not_found("cluster", id))
+    /// The definition of a cluster, if the caller may touch it.
+    pub(super) fn cluster(&self, grant: &Grant, id: &str) -> Result<Arc<Definition>, Status> {
+        let cluster = self.executor.fleet().get(&request::cluster_id(id)?).ok_or_else(|| status::not_found("cluster", id))?;
+        grant.folder(&cluster.folder_id).map_err(|denied| status::denied(denied, "cluster", id))?;
+        Ok(cluster)
     }
 
-    async fn view(&self, id: &str) -> Result<View, Status> {
+    async fn view(&self, grant: &Grant, id: &str) -> Result<View, Status> {
+        self.cluster(grant, id)?;
         self.executor.fleet().view(&request::cluster_id(id)?).await.ok_or_else(|| status::not_found("cluster", id))
     }
 
     /// A cluster that is not known any more keeps its backups and operations; one that never was has none.
-    fn known_or(&self, id: &str, has_rows: bool) -> Result<(), Status> {
-        if has_rows { Ok(()) } else { self.cluster(id).map(|_| ()) }
+    fn known_or(&self, grant: &Grant, id: &str, has_rows: bool) -> Result<(), Status> {
+        if has_rows { Ok(()) } else { self.cluster(grant, id).map(|_| ()) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The check of a cluster: what would a backup meet, in plain words.
 
-use super::{Api, convert, status};
+use super::{Api, convert, request, status};
 use crate::cluster::{ONLY_SHARD, Role};
 use crate::fleet::Check;
 use crate::operation::{Operation, State};
@@ -14,8 +14,9 @@ use tonic::{Request, Response, Status};
 #[tonic::async_trait]
 impl own::fleet_service_server::FleetService for Api {
     async fn check_cluster(&self, request: Request<own::CheckClusterRequest>) -> Result<Response<own::CheckClusterResponse>, Status> {
-        let id = request.into_inner().cluster_id;
-        let cluster = self.cluster(&id)?;
+        let (grant, request) = request::reading(request)?;
+        let id = request.cluster_id;
+        let cluster = self.cluster(&grant, &id)?;
         let rules = cluster.rules();
         let answer = match self.executor.fleet().check(&cluster).await {
             Ok(check) => {

@@ -2,6 +2,7 @@
 
 use super::page::Page;
 use super::{Api, convert, request, status};
+use crate::auth::Grant;
 use crate::executor::Caller;
 use crate::operation::{Operation, OperationId};
 use crate::pb::{operation as wire, own};
@@ -12,14 +13,15 @@ use tonic::{Request, Response, Status};
 #[tonic::async_trait]
 impl wire::operation_service_server::OperationService for Api {
     async fn get(&self, request: Request<wire::GetOperationRequest>) -> Result<Response<wire::Operation>, Status> {
-        let id = request.into_inner().operation_id;
-        let operation = self.executor.get(request::operation_id(&id)?).await.map_err(|error| status::store(error, "operation", &id))?;
+        let (grant, request) = request::reading(request)?;
+        let operation = self.operation(&grant, &request.operation_id).await?;
         Ok(Response::new(convert::operation(&operation)))
     }
 
     async fn cancel(&self, request: Request<wire::CancelOperationRequest>) -> Result<Response<wire::Operation>, Status> {
-        let id = request.into_inner().operation_id;
-        let operation = self.executor.cancel(request::operation_id(&id)?).await.map_err(|error| status::store(error, "operation", &id))?;
+        let (grant, request) = request::reading(request)?;
+        let id = self.operation(&grant, &request.operation_id).await?.id;
+        let operation = self.executor.cancel(id).await.map_err(|error| status::store(error, "operation", &request.operation_id))?;
         Ok(Response::new(convert::operation(&operation)))
     }
 }
@@ -27,9 +29,9 @@ impl wire::operation_service_server::OperationService for Api {
 #[tonic::async_trait]
 impl own::operation_service_server::OperationService for Api {
     async fn list(&self, request: Request<own::ListOperationsRequest>) -> Result<Response<own::ListOperationsResponse>, Status> {
-        let request = request.into_inner();
+        let (grant, request) = request::reading(request)?;
         let page = Page::new(request.page_size, &request.page_token, "operations", &[&request.folder_id, &request.cluster_id])?;
-        let folder = request::folder_id(&request.folder_id)?;
+        let folder = request::folder_id(&grant, &request.folder_id)?;
         let filter = match request.cluster_id.as_str() {
             "" => OperationFilter::Folder(folder.clone()),
             cluster => OperationFilter::Cluster(request::cluster_id(cluster)?),
@@ -40,12 +42,12 @@ impl own::operation_service_server::OperationService for Api {
     }
 
     async fn wait(&self, request: Request<own::WaitOperationRequest>) -> Result<Response<own::OperationState>, Status> {
-        let request = request.into_inner();
+        let (grant, request) = request::reading(request)?;
         let limit = match u64::try_from(request.timeout_ms) {
             Ok(0) | Err(_) => crate::executor::WAIT_LIMIT,
             Ok(millis) => Duration::from_millis(millis),
         };
-        let id = request::operation_id(&request.operation_id)?;
+        let id = self.operation(&grant, &request.operation_id).await?.id;
         let revision = u64::try_from(request.revision).unwrap_or(0);
         let operation = self.executor.wait(id, revision, limit).await.map_err(|error| status::store(error, "operation", &request.operation_id))?;
         Ok(Response::new(own::OperationState {
@@ -57,13 +59,21 @@ impl own::operation_service_server::OperationService for Api {
 }
 
 impl Api {
+    /// The operation with this id, if the caller may touch it.
+    async fn operation(&self, grant: &Grant, id: &str) -> Result<Operation, Status> {
+        let operation = self.executor.get(request::operation_id(id)?).await.map_err(|error| status::store(error, "operation", id))?;
+        grant.folder(&operation.folder_id).map_err(|denied| status::denied(denied, "operation", id))?;
+        Ok(operation)
+    }
+
     /// The answer to a call that was made before with the same key.
-    pub(super) async fn repeated(&self, caller: &Caller) -> Result<Option<Response<wire::Operation>>, Status> {
+    pub(super) async fn repeated(&self, grant: &Grant, caller: &Caller) -> Result<Option<Response<wire::Operation>>, Status> {
         let known = self.executor.repeated(caller).await.map_err(|error| status::store(error, "operation", ""))?;
-        Ok(known.map(|mut operation| {
-            self.executor.refine(&mut operation);
-            Response::new(convert::operation(&operation))
-        }))
+        let Some(mut operation) = known else { return Ok(None) };
+        // The subject may have lost its role since.
+        grant.folder(&operation.folder_id).map_err(|denied| status::denied(denied, "operation", &operation.id.to_string()))?;
+        self.executor.refine(&mut operation);
+        Ok(Some(Response::new(convert::operation(&operation))))
     }
 
     /// A page of operations, newest first, with the next page's token.

@@ -1,6 +1,7 @@
 //! What the handlers read of a request beside its message: identifiers, folders, the key that makes a call repeatable.
 
-use super::status::{invalid, not_found};
+use super::status::{self, invalid, not_found};
+use crate::auth::Grant;
 use crate::backup::{BackupId, Labels, Name};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::executor::Caller;
@@ -16,14 +17,18 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Longest idempotency key, in characters.
 const KEY_CHARS: usize = 128;
 
-/// Subject of every caller while nobody has to log in.
-const ANONYMOUS: &str = "anonymous";
-
 /// Folder of calls that name none.
 const DEFAULT_FOLDER: &str = "default";
 
-/// Splits a changing call into who asks, with the key and the digest of the request, and the message.
-pub(super) fn changing<T: Message + prost::Name>(request: Request<T>) -> Result<(Caller, T), Status> {
+/// Splits a call that reads into what its caller was let in for and the message.
+pub(super) fn reading<T>(mut request: Request<T>) -> Result<(Grant, T), Status> {
+    let grant = request.extensions_mut().remove::<Grant>().ok_or_else(|| Status::internal("the caller was not asked for"))?;
+    Ok((grant, request.into_inner()))
+}
+
+/// Splits a changing call into what its caller was let in for, who asks, with the key and the digest of the request, and the
+/// message.
+pub(super) fn changing<T: Message + prost::Name>(request: Request<T>) -> Result<(Grant, Caller, T), Status> {
     let key = match request.metadata().get(IDEMPOTENCY_KEY) {
         None => None,
         Some(value) => {
@@ -31,9 +36,10 @@ pub(super) fn changing<T: Message + prost::Name>(request: Request<T>) -> Result<
             Some(key.ok_or_else(|| invalid(IDEMPOTENCY_KEY, "must have 1 to 128 visible ASCII characters"))?.to_owned())
         }
     };
-    let message = request.into_inner();
+    let (grant, message) = reading(request)?;
     let key = key.map(|key| (key, digest_of(&message)));
-    Ok((Caller { subject: ANONYMOUS.to_owned(), key }, message))
+    let caller = Caller { subject: grant.subject().to_owned(), key };
+    Ok((grant, caller, message))
 }
 
 /// SHA-256 over the name of the request's type, which stands for the method, and its canonical encoding: fields in order,
@@ -63,10 +69,12 @@ pub(super) fn operation_id(text: &str) -> Result<OperationId, Status> {
     text.parse().map_err(|_| not_found("operation", text))
 }
 
-/// A folder's id; `default` when it is empty.
-pub(super) fn folder_id(text: &str) -> Result<FolderId, Status> {
+/// A folder that the caller may touch; `default` when it is empty.
+pub(super) fn folder_id(grant: &Grant, text: &str) -> Result<FolderId, Status> {
     let text = if text.is_empty() { DEFAULT_FOLDER } else { text };
-    text.parse().map_err(|fault: crate::cluster::IdError| invalid("folder_id", fault.to_string()))
+    let folder = text.parse().map_err(|fault: crate::cluster::IdError| invalid("folder_id", fault.to_string()))?;
+    grant.folder(&folder).map_err(|denied| status::denied(denied, "folder", text))?;
+    Ok(folder)
 }
 
 /// A backup's name.
@@ -94,7 +102,19 @@ pub(super) fn expiry(field: &str, at: Option<prost_types::Timestamp>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{Identity, Role};
     use crate::pb::own;
+
+    fn admitted() -> Request<own::DeleteBackupRequest> {
+        let mut request = Request::new(own::DeleteBackupRequest::default());
+        request.extensions_mut().insert(Grant::new(Identity::anonymous().into(), Role::Editor).unwrap());
+        request
+    }
+
+    #[test]
+    fn a_request_that_nobody_was_let_in_with_goes_no_further() {
+        assert_eq!(reading(Request::new(())).unwrap_err().code(), tonic::Code::Internal);
+    }
 
     #[test]
     fn the_digest_sees_method_and_content_and_no_order_of_labels() {
@@ -112,15 +132,15 @@ mod tests {
 
     #[test]
     fn keys_are_checked() {
-        let mut request = Request::new(own::DeleteBackupRequest::default());
+        let mut request = admitted();
         request.metadata_mut().insert(IDEMPOTENCY_KEY, "a key".parse().unwrap());
         assert_eq!(changing(request).unwrap_err().code(), tonic::Code::InvalidArgument);
-        let mut request = Request::new(own::DeleteBackupRequest::default());
+        let mut request = admitted();
         request.metadata_mut().insert(IDEMPOTENCY_KEY, "k".repeat(129).parse().unwrap());
         assert!(changing(request).is_err());
-        let mut request = Request::new(own::DeleteBackupRequest::default());
+        let mut request = admitted();
         request.metadata_mut().insert(IDEMPOTENCY_KEY, "k".repeat(128).parse().unwrap());
-        assert!(changing(request).unwrap().0.key.is_some());
+        assert!(changing(request).unwrap().1.key.is_some());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Every arrow from our errors to a status of the wire.
 
+use crate::auth::Denied;
 use crate::failure::{Failure, Reason};
 use crate::pb::google::rpc;
 use crate::store;
@@ -38,6 +39,14 @@ pub(super) fn precondition(kind: &str, subject: &str, message: impl Into<String>
     let message = message.into();
     let details = ErrorDetails::with_precondition_failure_violation(kind, subject, message.clone());
     Status::with_error_details(Code::FailedPrecondition, message, details)
+}
+
+/// The caller may not touch a thing: one in a folder that the caller cannot see does not exist.
+pub(super) fn denied(denied: Denied, kind: &str, name: &str) -> Status {
+    match denied {
+        Denied::Hidden => not_found(kind, name),
+        Denied::TooSmall(_) => Status::permission_denied(denied.to_string()),
+    }
 }
 
 /// What a refusal of the store is on the wire. `subject` is the thing that the call was about.

@@ -16,7 +16,7 @@ const ROOMS: [&[&str]; 9] = [
     &["executor"],
     &["snapshot", "store", "fleet"],
     &["artifacts", "redis"],
-    &["operation", "rdb"],
+    &["operation", "rdb", "auth"],
     &["cluster", "backup", "failure"],
     &["pb", "telemetry"],
 ];
