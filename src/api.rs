@@ -6,6 +6,7 @@
 
 pub mod access;
 mod backups;
+pub mod calls;
 mod clusters;
 pub mod codec;
 mod convert;
@@ -23,6 +24,7 @@ use crate::pb;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use calls::Calls;
 use std::sync::Arc;
 use tonic::service::Routes;
 
@@ -43,7 +45,11 @@ pub struct Api {
 /// # Errors
 ///
 /// When the descriptors cannot be reflected: a fault of the build.
-pub async fn router(executor: Executor, gate: Arc<Gate>) -> Result<(axum::Router, tonic_health::server::HealthReporter), tonic_reflection::server::Error> {
+pub async fn router(
+    executor: Executor,
+    gate: Arc<Gate>,
+    calls: Calls,
+) -> Result<(axum::Router, tonic_health::server::HealthReporter), tonic_reflection::server::Error> {
     let api = Api { executor };
     let (health, health_service) = tonic_health::server::health_reporter();
     for service in pb::pool().services() {
@@ -73,7 +79,8 @@ pub async fn router(executor: Executor, gate: Arc<Gate>) -> Result<(axum::Router
     routes.add_service(reflection().build_v1alpha()?);
     let router = routes.routes().prepare().into_axum_router().fallback(unknown);
     let router = router.layer(axum::middleware::from_fn(later::answer));
-    Ok((router.layer(axum::middleware::from_fn_with_state(gate, access::admit)), health))
+    let router = router.layer(axum::middleware::from_fn_with_state(gate, access::admit));
+    Ok((router.layer(axum::middleware::from_fn_with_state(calls, calls::observe)), health))
 }
 
 /// Answers a path that no service has: in gRPC to a gRPC client, as a plain 404 to any other.

@@ -271,6 +271,11 @@ impl Fleet {
         self.clusters.values().filter(|entry| entry.definition.folder_id == *folder).map(|entry| Arc::clone(&entry.definition)).collect()
     }
 
+    /// All clusters, by id.
+    pub fn all(&self) -> Vec<Arc<Definition>> {
+        self.clusters.values().map(|entry| Arc::clone(&entry.definition)).collect()
+    }
+
     /// The cluster as reads show it. A look that is not older than two seconds serves; else a new one is taken, within
     /// [`PROBE_TIMEOUT`]. `None` when the cluster is not known.
     pub async fn view(&self, id: &ClusterId) -> Option<View> {

@@ -19,6 +19,7 @@
 //!   convert       every arrow between wire and domain
 //!   status        every arrow from our errors to a status
 //!   access        which role each call needs, and where callers are let in
+//!   calls         what every call leaves behind: numbers, a request id, a line in the audit log
 //!   later         calls that the schema has and that are not built
 //! executor      accept, claim, keep the lease, repeat, cancel, hand back
 //!   attempt       one attempt with its heartbeat
@@ -37,11 +38,16 @@
 //!   replication   the hand-shake of a replica, and the framings
 //!   local         servers that we start ourselves
 //! auth          who may: subjects, roles, grants
+//! audit         one line of JSON for each call that changes something
+//!   call          what becomes known of a call while it is answered
+//!   file          appending, turning over, syncing
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
 //! pb            generated types of the wire, and the pool of descriptors
+//! peer          who is at the other end of a connection
 //! telemetry     logs
+//!   metrics       what is counted and measured, for Prometheus
 //! ```
 //!
 //! # Who may know whom
@@ -55,9 +61,9 @@
 //! executor
 //! snapshot, store, fleet
 //! artifacts, redis
-//! operation, rdb, auth
+//! operation, rdb, auth, audit
 //! cluster, backup, failure
-//! pb, telemetry
+//! pb, peer, telemetry
 //! ```
 //!
 //! - Only `api`, `cli`, `demo` and `server` name the wire.
@@ -84,6 +90,7 @@
 
 pub mod api;
 pub mod artifacts;
+pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod cli;
@@ -96,6 +103,7 @@ pub mod fleet;
 pub mod offline;
 pub mod operation;
 pub mod pb;
+pub mod peer;
 pub mod rdb;
 pub mod redis;
 pub mod server;

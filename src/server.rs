@@ -3,17 +3,23 @@
 //! One accept loop of our own serves the port of the API: HTTP/1.1 and HTTP/2 alike, so that TLS and web traffic can be
 //! added in one place. A second port answers questions about health.
 
+mod scrape;
+
 use crate::api;
+use crate::api::calls::Calls;
 use crate::artifacts::Storage;
+use crate::audit::{self, Audit};
 use crate::auth::Gate;
 use crate::config::{self, Config};
 use crate::executor::Executor;
 use crate::fleet::Fleet;
+use crate::peer::Peer;
 use crate::store::Store;
 use crate::store::sled::{self, SledStore};
-use axum::Router;
+use crate::telemetry::metrics::Metrics;
 use axum::http::StatusCode;
 use axum::routing::get;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -59,6 +65,9 @@ pub enum Error {
     /// The artifact storage cannot be opened.
     #[error("{0}")]
     Storage(#[from] crate::artifacts::Error),
+    /// The audit log cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] audit::Fault),
     /// A port cannot be listened on.
     #[error("{address} cannot be listened on: {what}")]
     Listen {
@@ -115,6 +124,7 @@ pub struct Server {
     health: tonic_health::server::HealthReporter,
     store: Arc<SledStore>,
     executor: Executor,
+    audit: Audit,
     stop: CancellationToken,
 }
 
@@ -131,13 +141,15 @@ impl Server {
         let storage = Storage::open(config.artifacts)?;
         let fleet = Arc::new(Fleet::new(config.clusters));
         let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, fleet, storage, config.executor);
-        let (router, health) = api::router(executor.clone(), Arc::new(Gate::Open)).await.map_err(|fault| Error::Build(fault.to_string()))?;
+        let audit = open_audit(config.audit, executor.metrics().clone()).await?;
+        let calls = Calls::new(executor.metrics().clone(), audit.clone());
+        let (router, health) = api::router(executor.clone(), Arc::new(Gate::Open), calls).await.map_err(|fault| Error::Build(fault.to_string()))?;
         let (api, admin) = (listen(config.listen).await?, listen(config.admin_listen).await?);
-        let admin_router = admin_router(Arc::clone(&store), stop.clone());
+        let admin_router = admin_router(Arc::clone(&store), stop.clone()).merge(scrape::router(executor.clone(), stop.clone()));
         if let (Ok(listen), Ok(admin_listen)) = (api.local_addr(), admin.local_addr()) {
             tracing::info!(%listen, %admin_listen, "listening");
         }
-        Ok(Self { api, admin, router, admin_router, health, store, executor, stop })
+        Ok(Self { api, admin, router, admin_router, health, store, executor, audit, stop })
     }
 
     /// Where the API is served.
@@ -187,11 +199,17 @@ impl Server {
         let _ = work.await;
         close.cancel();
         let _ = tokio::join!(api, admin);
-        let store = self.store;
-        let _ = tokio::task::spawn_blocking(move || store.close()).await;
+        let (store, audit) = (self.store, self.audit);
+        let _ = tokio::task::spawn_blocking(move || (store.close(), audit.close())).await;
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+async fn open_audit(options: Option<audit::Options>, metrics: Metrics) -> Result<Audit, Error> {
+    let Some(options) = options else { return Ok(Audit::none()) };
+    let opened = tokio::task::spawn_blocking(move || Audit::open(options, metrics)).await;
+    Ok(opened.map_err(|_| Error::Build("the audit log was not opened".to_owned()))??)
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
@@ -227,9 +245,9 @@ async fn accept(listener: TcpListener, router: Router, close: CancellationToken)
             },
             () = close.cancelled() => break,
         };
-        let stream = tokio::select! {
+        let (stream, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(fault) => {
                     tracing::warn!(error = %fault, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -238,7 +256,8 @@ async fn accept(listener: TcpListener, router: Router, close: CancellationToken)
             },
             () = close.cancelled() => break,
         };
-        tokio::spawn(serve_connection(stream, builder.clone(), router.clone(), graceful.watcher(), permit));
+        let router = router.clone().layer(Extension(Peer { address, certificate: None }));
+        tokio::spawn(serve_connection(stream, builder.clone(), router, graceful.watcher(), permit));
     }
     drop(listener);
     if tokio::time::timeout(CLOSE_TIMEOUT, graceful.shutdown()).await.is_err() {

@@ -16,9 +16,9 @@ const ROOMS: [&[&str]; 9] = [
     &["executor"],
     &["snapshot", "store", "fleet"],
     &["artifacts", "redis"],
-    &["operation", "rdb", "auth"],
+    &["operation", "rdb", "auth", "audit"],
     &["cluster", "backup", "failure"],
-    &["pb", "telemetry"],
+    &["pb", "peer", "telemetry"],
 ];
 
 /// What only some may name, with the files that may, by the beginning of their path.
