@@ -32,7 +32,7 @@ const PREFIX: &str = "REDKEEP_";
 pub struct Config {
     /// Where gRPC is served.
     pub listen: SocketAddr,
-    /// Where health is served.
+    /// Where health and metrics are served.
     pub admin_listen: SocketAddr,
     /// Folder of the embedded store.
     pub store: PathBuf,

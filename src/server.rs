@@ -1,7 +1,7 @@
 //! The service: builds the rooms, binds the ports, serves, and stops gracefully.
 //!
 //! One accept loop of our own serves the port of the API: HTTP/1.1 and HTTP/2 alike, so that TLS and web traffic can be
-//! added in one place. A second port answers questions about health.
+//! added in one place. A second port answers questions about health, and tells metrics.
 
 mod scrape;
 
@@ -161,7 +161,7 @@ impl Server {
         self.api.local_addr()
     }
 
-    /// Where health is served.
+    /// Where health and metrics are served.
     ///
     /// # Errors
     ///

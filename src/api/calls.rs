@@ -206,7 +206,12 @@ impl Call {
             count.get_or_init(|| metrics.counter(&CALLS, &[method.name, word])).increment(1);
         }
         method.seconds.get_or_init(|| metrics.histogram(&CALL_SECONDS, &[method.name])).record(elapsed);
-        tracing::debug!(request.id = %self.request_id, method = method.name, code = word, elapsed_us = elapsed.as_micros() as u64, "a call was answered");
+        let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        if is_break(code) {
+            tracing::warn!(request.id = %self.request_id, method = method.name, code = word, elapsed_us, "a call broke");
+        } else {
+            tracing::debug!(request.id = %self.request_id, method = method.name, code = word, elapsed_us, "a call was answered");
+        }
         if !method.is_audited || !audit.is_kept() {
             return None;
         }
@@ -239,7 +244,12 @@ pub async fn observe(State(calls): State<Calls>, mut request: Request, next: Nex
     if call.method.is_audited && call.method.request.is_some() {
         request = request.map(|body| Body::new(Watched { body, seen: asked.clone(), call: None }));
     }
-    let span = tracing::info_span!("call", request.id = %call.request_id, method = call.method.name);
+    // What a changing call logs has its id. Reads log next to nothing and are many: theirs costs something only if asked for.
+    let span = if call.method.is_audited {
+        tracing::info_span!("call", request.id = %call.request_id, method = call.method.name)
+    } else {
+        tracing::debug_span!("call", request.id = %call.request_id, method = call.method.name)
+    };
     let id = HeaderValue::from_str(&call.request_id);
     let answered = CURRENT.scope(Arc::clone(&call.request_id), next.run(request)).instrument(span);
     let mut response = if call.method.is_audited { audited(call, &asked, answered).await } else { watched(call, answered.await).await };
@@ -412,6 +422,11 @@ impl Watched {
     }
 }
 
+/// Whether a code says that something is broken here, and not with the call.
+fn is_break(code: Code) -> bool {
+    matches!(code, Code::Unknown | Code::Internal | Code::Unavailable | Code::DataLoss)
+}
+
 /// The status among headers or trailers.
 fn code_of(headers: &HeaderMap) -> Option<Code> {
     headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
@@ -552,7 +567,7 @@ mod tests {
         path: &'static str,
         answer: impl Fn() -> F + Clone + Send + Sync + 'static,
     ) -> Response {
-        let router: Router = Router::new().fallback(move || answer()).layer(from_fn_with_state(calls.clone(), observe));
+        let router: Router = Router::new().fallback(answer).layer(from_fn_with_state(calls.clone(), observe));
         router.oneshot(Request::post(path).body(Body::empty()).unwrap()).await.unwrap()
     }
 

@@ -47,7 +47,7 @@ async fn round(inner: &Inner) {
                 let folder = Folder::of_backup(&attempt.folder_id, &attempt.cluster_id, attempt.backup_id).attempt(attempt.epoch.0);
                 match inner.storage.remove_all(&folder).await {
                     Ok(files) => {
-                        inner.metrics.counter(&FILES_DELETED, &["attempt"]).increment(files as u64);
+                        inner.metrics.counter(&FILES_DELETED, &["attempt"]).increment(files);
                         if files > 0 {
                             tracing::info!(operation.id = %attempt.operation_id, epoch = %attempt.epoch, files, "the files of an unpublished attempt were removed");
                         }
@@ -70,7 +70,7 @@ async fn round(inner: &Inner) {
                 let folder = Folder::of_backup(&backup.folder_id, &backup.cluster_id, backup.id);
                 match inner.storage.remove_all(&folder).await {
                     Ok(files) => {
-                        inner.metrics.counter(&FILES_DELETED, &["backup"]).increment(files as u64);
+                        inner.metrics.counter(&FILES_DELETED, &["backup"]).increment(files);
                         tracing::info!(backup.id = %backup.id, files, "the files of a deleted backup were removed");
                         if let Err(fault) = inner.store.purged(backup.id).await {
                             tracing::error!(error = %fault, "a removal could not be recorded");

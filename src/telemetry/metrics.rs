@@ -67,35 +67,64 @@ macro_rules! families {
 }
 
 families! {
-    BUILD_INFO: Kind::Gauge, "redkeep_build_info", ["version"], "Always 1; the label tells the version that runs.";
-    START_TIME: Kind::Gauge, "redkeep_start_time_seconds", [], "When the service started, in seconds since 1970.";
-    READY: Kind::Gauge, "redkeep_ready", [], "1 while /readyz answers that the service is ready, else 0.";
-    STORE_READY: Kind::Gauge, "redkeep_store_ready", [], "1 while the store can be written; 0 once a write or sync failed, until a restart.";
-    CLUSTERS: Kind::Gauge, "redkeep_clusters", [], "Clusters that are known.";
-    CALLS: Kind::Counter, "redkeep_calls_total", ["method", "code"], "Calls answered, by method and status code; unknown paths count as the method `unknown`.";
-    CALL_SECONDS: Kind::Histogram(CALL_BOUNDS), "redkeep_call_duration_seconds", ["method"], "Time from a call's headers to the end of its answer, in seconds.";
-    CALLS_IN_FLIGHT: Kind::Gauge, "redkeep_calls_in_flight", [], "Calls that are being answered.";
-    AUDIT_LINES: Kind::Counter, "redkeep_audit_lines_total", [], "Lines written to the audit file.";
-    AUDIT_FAILURES: Kind::Counter, "redkeep_audit_failures_total", [], "Audit lines that could not be written in time, and rotations that failed.";
-    OPERATIONS: Kind::Gauge, "redkeep_operations", ["kind", "state"], "Operations that have not ended.";
-    OPERATIONS_ENDED: Kind::Counter, "redkeep_operations_ended_total", ["kind", "outcome"], "Operations that ended, each once.";
-    OPERATION_FAILURES: Kind::Counter, "redkeep_operation_failures_total", ["reason"], "Operations that failed, by reason.";
-    OLDEST_OPERATION: Kind::Gauge, "redkeep_oldest_operation_age_seconds", [], "Age of the oldest operation that has not ended; 0 when there is none.";
-    QUEUE_LENGTH: Kind::Gauge, "redkeep_queue_length", [], "Operations that wait for a worker.";
-    QUEUE_LIMIT: Kind::Gauge, "redkeep_queue_limit", [], "Most operations that may wait; more are refused.";
-    ATTEMPTS_RUNNING: Kind::Gauge, "redkeep_attempts_running", [], "Attempts that run in this process.";
-    WORKERS: Kind::Gauge, "redkeep_workers", [], "Most attempts that work at once in this process.";
-    RETRIES: Kind::Counter, "redkeep_attempt_retries_total", ["reason"], "Attempts that failed and were followed by another, by reason.";
-    HAND_BACKS: Kind::Counter, "redkeep_attempts_handed_back_total", [], "Attempts given back to the queue at a graceful stop.";
-    FENCED: Kind::Counter, "redkeep_fenced_writes_total", [], "Writes of late workers that were dropped because another attempt had begun or the operation had ended.";
-    FORKS: Kind::Counter, "redkeep_forks_total", ["attempt"], "Snapshots for which a source was asked to fork: the `first` of an operation, or a `repeated` one after a failure.";
-    SNAPSHOT_BYTES: Kind::Counter, "redkeep_snapshot_bytes_total", ["form"], "Bytes of whole snapshots: `decoded`, as the source sent them, and `stored`.";
-    STEP_SECONDS: Kind::Histogram(STEP_BOUNDS), "redkeep_step_duration_seconds", ["step"], "Time that a step of the work took when it was passed, in seconds.";
-    ORPHANS: Kind::Gauge, "redkeep_orphaned_attempts", [], "Unpublished attempts whose files are due to be removed, at most 1000.";
-    FILES_DELETED: Kind::Counter, "redkeep_collector_deleted_files_total", ["of"], "Files removed from storage: of an unpublished `attempt`, or of a deleted `backup`.";
-    COLLECTOR_FAILURES: Kind::Counter, "redkeep_collector_failures_total", [], "Removals of files that failed; they are tried again.";
-    LAST_BACKUP: Kind::Gauge, "redkeep_last_backup_timestamp_seconds", ["folder", "cluster"], "When the snapshot of the newest available backup began, in seconds since 1970; 0 when there is none.";
-    LAST_PROVED: Kind::Gauge, "redkeep_last_proved_backup_timestamp_seconds", ["folder", "cluster"], "The same for the newest available backup that a real server has loaded (level LOADED).";
+    BUILD_INFO: Kind::Gauge, "redkeep_build_info", ["version"],
+        "Always 1; the label tells the version that runs.";
+    START_TIME: Kind::Gauge, "redkeep_start_time_seconds", [],
+        "When the service started, in seconds since 1970.";
+    READY: Kind::Gauge, "redkeep_ready", [],
+        "1 while /readyz answers that the service is ready, else 0.";
+    STORE_READY: Kind::Gauge, "redkeep_store_ready", [],
+        "1 while the store can be written; 0 once a write or sync failed, until a restart.";
+    CLUSTERS: Kind::Gauge, "redkeep_clusters", [],
+        "Clusters that are known.";
+    CALLS: Kind::Counter, "redkeep_calls_total", ["method", "code"],
+        "Calls answered, by method and status code; unknown paths count as the method `unknown`.";
+    CALL_SECONDS: Kind::Histogram(CALL_BOUNDS), "redkeep_call_duration_seconds", ["method"],
+        "Time from a call's headers to the end of its answer, in seconds.";
+    CALLS_IN_FLIGHT: Kind::Gauge, "redkeep_calls_in_flight", [],
+        "Calls that are being answered.";
+    AUDIT_LINES: Kind::Counter, "redkeep_audit_lines_total", [],
+        "Lines written to the audit file.";
+    AUDIT_FAILURES: Kind::Counter, "redkeep_audit_failures_total", [],
+        "Audit lines that could not be written in time, and rotations that failed.";
+    OPERATIONS: Kind::Gauge, "redkeep_operations", ["kind", "state"],
+        "Operations that have not ended.";
+    OPERATIONS_ENDED: Kind::Counter, "redkeep_operations_ended_total", ["kind", "outcome"],
+        "Operations that ended, each once.";
+    OPERATION_FAILURES: Kind::Counter, "redkeep_operation_failures_total", ["reason"],
+        "Operations that failed, by reason.";
+    OLDEST_OPERATION: Kind::Gauge, "redkeep_oldest_operation_age_seconds", [],
+        "Age of the oldest operation that has not ended; 0 when there is none.";
+    QUEUE_LENGTH: Kind::Gauge, "redkeep_queue_length", [],
+        "Operations that wait for a worker.";
+    QUEUE_LIMIT: Kind::Gauge, "redkeep_queue_limit", [],
+        "Most operations that may wait; more are refused.";
+    ATTEMPTS_RUNNING: Kind::Gauge, "redkeep_attempts_running", [],
+        "Attempts that run in this process.";
+    WORKERS: Kind::Gauge, "redkeep_workers", [],
+        "Most attempts that work at once in this process.";
+    RETRIES: Kind::Counter, "redkeep_attempt_retries_total", ["reason"],
+        "Attempts that failed and were followed by another, by reason.";
+    HAND_BACKS: Kind::Counter, "redkeep_attempts_handed_back_total", [],
+        "Attempts given back to the queue at a graceful stop.";
+    FENCED: Kind::Counter, "redkeep_fenced_writes_total", [],
+        "Writes of late workers that were dropped because another attempt had begun or the operation had ended.";
+    FORKS: Kind::Counter, "redkeep_forks_total", ["attempt"],
+        "Snapshots for which a source was asked to fork: the `first` of an operation, or a `repeated` one after a failure.";
+    SNAPSHOT_BYTES: Kind::Counter, "redkeep_snapshot_bytes_total", ["form"],
+        "Bytes of whole snapshots: `decoded`, as the source sent them, and `stored`.";
+    STEP_SECONDS: Kind::Histogram(STEP_BOUNDS), "redkeep_step_duration_seconds", ["step"],
+        "Time that a step of the work took when it was passed, in seconds.";
+    ORPHANS: Kind::Gauge, "redkeep_orphaned_attempts", [],
+        "Unpublished attempts whose files are due to be removed, at most 1000.";
+    FILES_DELETED: Kind::Counter, "redkeep_collector_deleted_files_total", ["of"],
+        "Files removed from storage: of an unpublished `attempt`, or of a deleted `backup`.";
+    COLLECTOR_FAILURES: Kind::Counter, "redkeep_collector_failures_total", [],
+        "Removals of files that failed; they are tried again.";
+    LAST_BACKUP: Kind::Gauge, "redkeep_last_backup_timestamp_seconds", ["folder", "cluster"],
+        "When the snapshot of the newest available backup began, in seconds since 1970; 0 when there is none.";
+    LAST_PROVED: Kind::Gauge, "redkeep_last_proved_backup_timestamp_seconds", ["folder", "cluster"],
+        "The same for the newest available backup that a real server has loaded (level LOADED).";
 }
 
 /// Where all counting is said to come from; nothing looks at it.

@@ -22,6 +22,7 @@ pub struct Setup {
     folder: Arc<tempfile::TempDir>,
     executor: String,
     artifacts: String,
+    sections: String,
     clusters: String,
 }
 
@@ -35,7 +36,7 @@ impl Setup {
     /// Ports are free ones, there is no wait after a fork, and deleted files go at once.
     pub fn new() -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
-        Self { folder, executor: String::new(), artifacts: "url = \"file:artifacts\"\n".into(), clusters: String::new() }
+        Self { folder, executor: String::new(), artifacts: "url = \"file:artifacts\"\n".into(), sections: String::new(), clusters: String::new() }
     }
 
     /// Sets a key of `[executor]`, in TOML.
@@ -47,6 +48,12 @@ impl Setup {
     /// Replaces the lines of `[artifacts]`.
     pub fn artifacts(mut self, lines: &str) -> Self {
         self.artifacts = format!("{lines}\n");
+        self
+    }
+
+    /// Adds whole sections, in TOML.
+    pub fn sections(mut self, lines: &str) -> Self {
+        self.sections.push_str(lines);
         self
     }
 
@@ -85,8 +92,8 @@ impl Setup {
             }
         }
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}{}",
-            self.artifacts, self.clusters
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}{}{}",
+            self.artifacts, self.sections, self.clusters
         );
         let file = self.folder().join("redkeep.toml");
         std::fs::write(&file, text).expect("the configuration is written");
