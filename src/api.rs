@@ -6,6 +6,7 @@
 
 pub mod access;
 mod backups;
+pub mod calls;
 mod clusters;
 pub mod codec;
 mod convert;
@@ -24,6 +25,7 @@ pub use later::sentence as not_built;
 
 use crate::executor::Executor;
 use crate::pb;
+use calls::Calls;
 use std::sync::Arc;
 use tonic::service::Routes;
 
@@ -49,6 +51,7 @@ pub struct Api {
 pub async fn router(
     executor: Executor,
     gate: Arc<Gate>,
+    calls: Calls,
     advertise: &str,
 ) -> Result<(axum::Router, tonic_health::server::HealthReporter), tonic_reflection::server::Error> {
     let api = Api { executor, gate: Arc::clone(&gate), advertise: advertise.into() };
@@ -82,7 +85,8 @@ pub async fn router(
     routes.add_service(reflection().build_v1alpha()?);
     let router = routes.routes().prepare().into_axum_router().fallback(unknown);
     let router = router.layer(axum::middleware::from_fn(later::answer));
-    Ok((router.layer(axum::middleware::from_fn_with_state(gate, access::admit)), health))
+    let router = router.layer(axum::middleware::from_fn_with_state(gate, access::admit));
+    Ok((router.layer(axum::middleware::from_fn_with_state(calls, calls::observe)), health))
 }
 
 /// Answers a path that no service has.

@@ -3,6 +3,7 @@
 //! Every fault is reported at once, with its key; unknown keys are refused. Relative paths are relative to the file. No
 //! secret is part of it: passwords stay in files or the environment.
 
+mod audit;
 mod auth;
 mod buckets;
 mod clusters;
@@ -41,7 +42,7 @@ const PREFIX: &str = "REDKEEP_";
 pub struct Config {
     /// Where the API is served.
     pub listen: SocketAddr,
-    /// Where health is served.
+    /// Where health and metrics are served.
     pub admin_listen: SocketAddr,
     /// How callers log in.
     pub auth: AuthOptions,
@@ -49,6 +50,8 @@ pub struct Config {
     pub server: Server,
     /// Folder of the embedded store.
     pub store: PathBuf,
+    /// How the audit log is kept; none when it is not.
+    pub audit: Option<crate::audit::Options>,
     /// How artifacts are stored.
     pub artifacts: artifacts::Options,
     /// Where dumps may be exported to.
@@ -172,6 +175,8 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     };
     store.end();
 
+    let audit = audit::read(root.section("audit"), base, &store_path);
+
     let mut artifacts = root.section("artifacts");
     let url = artifacts.text("url", "file:data/artifacts");
     let root_path = match url.strip_prefix("file:") {
@@ -212,7 +217,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let faults = faults.take();
     if faults.is_empty() {
         let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
-        Ok(Config { listen, admin_listen, server: options, auth, store: store_path, artifacts, buckets, executor, clusters, secrets, memstore, file })
+        Ok(Config { listen, admin_listen, server: options, auth, store: store_path, audit, artifacts, buckets, executor, clusters, secrets, memstore, file })
     } else {
         Err(Error { faults })
     }
@@ -272,6 +277,20 @@ mod tests {
         assert_eq!((cluster.id.as_str(), cluster.folder_id.as_str(), cluster.name.as_str()), ("demo", "default", "demo"));
         assert_eq!(cluster.nodes[1].memory_limit, Some(2 << 30));
         assert_eq!(cluster.password, PasswordSource::File("/etc/redkeep/secrets/demo".into()));
+    }
+
+    #[test]
+    fn the_audit_log_lies_beside_the_store() {
+        let audit = |text: &str| read(text).unwrap().audit;
+        let default = audit("").unwrap();
+        assert_eq!((default.file.as_path(), default.max_bytes, default.keep), (Path::new("/etc/redkeep/data/audit.jsonl"), 64 << 20, 10));
+        assert_eq!(audit("[store]\nurl = \"sled:/srv/store\"").unwrap().file, Path::new("/srv/audit.jsonl"));
+        let set = audit("[audit]\nfile = \"log/a\"\nmax_bytes = \"1MiB\"\nkeep = 3").unwrap();
+        assert_eq!((set.file.as_path(), set.max_bytes, set.keep), (Path::new("/etc/redkeep/log/a"), 1 << 20, 3));
+        assert_eq!(audit("[audit]\nenabled = false"), None);
+        let faults = read("[audit]\nenabled = 1\nfile = \"\"\nmax_bytes = 1\nkeep = 0\nsecret = 1").unwrap_err();
+        assert_eq!(faults.len(), 5, "{faults:#?}");
+        assert!(faults.iter().all(|fault| fault.starts_with("audit.")), "{faults:#?}");
     }
 
     #[test]

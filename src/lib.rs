@@ -47,6 +47,7 @@
 //!   access        which role each call needs, and where callers are let in
 //!   discovery     where the services are
 //!   tokens        short-lived tokens for clients that log in by an exchange
+//!   calls         what every call leaves behind: numbers, a request id, a line in the audit log
 //!   later         calls that the schema has and that are not built
 //! executor      accept, claim, keep the lease, repeat, cancel, hand back
 //!   attempt       one attempt with its heartbeat
@@ -77,13 +78,18 @@
 //!   jwks          the keys of their issuer
 //!   exchange      short-lived tokens
 //!   pace          how fast one subject may call
+//! audit         one line of JSON for each call that changes something
+//!   call          what becomes known of a call while it is answered
+//!   file          appending, turning over, syncing
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
 //! secrets       sealing what callers entrust to us
 //! peer          who is at the other end of a connection
 //! pb            generated types of the wire, and the pool of descriptors
+//! peer          who is at the other end of a connection
 //! telemetry     logs
+//!   metrics       what is counted and measured, for Prometheus
 //! ```
 //!
 //! # Who may know whom
@@ -98,7 +104,7 @@
 //! executor
 //! snapshot, store, fleet
 //! artifacts, redis
-//! operation, rdb, auth
+//! operation, rdb, auth, audit
 //! cluster, backup, failure, secrets
 //! pb, peer, telemetry
 //! ```
@@ -127,6 +133,7 @@
 
 pub mod api;
 pub mod artifacts;
+pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod cli;

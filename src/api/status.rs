@@ -116,7 +116,7 @@ pub(super) fn store(error: store::Error, kind: &str, subject: &str) -> Status {
             // Known clients look for exactly this text, wait for the operation that it names, and try again.
             let message = format!("conflicting operation \"{id}\" detected");
             let mut details = ErrorDetails::with_precondition_failure_violation("CONFLICTING_OPERATION", &id, "wait for this operation to end and try again");
-            details.set_request_info(uuid::Uuid::new_v4().to_string(), "");
+            details.set_request_info(super::calls::request_id(), "");
             Status::with_error_details(Code::FailedPrecondition, message, details)
         }
         store::Error::NameTaken(name) => {

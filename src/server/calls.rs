@@ -116,7 +116,7 @@ impl fmt::Display for Limited {
         f.write_str(match self.0 {
             Refusal::Late => "the body did not arrive in time",
             Refusal::Long => "the body is too long",
-            Refusal::Full | Refusal::Forbidden(_) | Refusal::Unknown => "too many long bodies are under way",
+            Refusal::Full | Refusal::Forbidden(_) => "too many long bodies are under way",
         })
     }
 }

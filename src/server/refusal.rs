@@ -138,12 +138,7 @@ mod tests {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
             assert_eq!(Speech::of(&headers), speech, "{kind}");
         }
-        for (refusal, code, http) in [
-            (Refusal::Forbidden("no"), "7", 403),
-            (Refusal::Full, "8", 429),
-            (Refusal::Late, "4", 408),
-            (Refusal::Long, "3", 413),
-        ] {
+        for (refusal, code, http) in [(Refusal::Forbidden("no"), "7", 403), (Refusal::Full, "8", 429), (Refusal::Late, "4", 408), (Refusal::Long, "3", 413)] {
             let grpc = refusal.answer(Speech::Grpc);
             assert_eq!((grpc.status().as_u16(), grpc.headers().get("grpc-status").unwrap().to_str().unwrap()), (200, code), "{refusal:?}");
             let web = refusal.answer(Speech::GrpcWeb);

@@ -17,7 +17,7 @@ const ROOMS: [&[&str]; 10] = [
     &["executor"],
     &["snapshot", "store", "fleet"],
     &["artifacts", "redis"],
-    &["operation", "rdb", "auth"],
+    &["operation", "rdb", "auth", "audit"],
     &["cluster", "backup", "failure", "secrets"],
     &["pb", "peer", "telemetry"],
 ];
