@@ -473,7 +473,7 @@ impl Store for Model {
     async fn purgeable(&self, limit: usize) -> Result<Vec<Backup>, Error> {
         let (rows, now) = (self.rows(), self.clock.now());
         let due = |backup: &&Backup| matches!(backup.state, backup::State::Deleting { purge_at } if purge_at <= now) && backup.busy.is_none();
-        let mut purgeable: Vec<Backup> = rows.backups.values().filter(due).cloned().collect();
+        let mut purgeable: Vec<Backup> = rows.backups.values().filter(due).map(|backup| rows.shown(backup)).collect();
         purgeable.sort_by_key(|backup| match backup.state {
             backup::State::Deleting { purge_at } => Some((purge_at, backup.id)),
             _ => None,
