@@ -3,11 +3,13 @@
 //! Owns the words of every command, the exit statuses and all that is printed. The client commands know the service only
 //! through the wire; `serve`, `demo`, `store` and `config` are only read here and carried out elsewhere.
 
+mod adopt;
 mod arguments;
 mod backup;
 mod client;
 mod cluster;
 mod descriptors;
+mod dev_certs;
 mod error;
 mod json;
 mod operation;
@@ -23,6 +25,7 @@ pub use error::{Error, Exit};
 use crate::auth::Role;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use client::Session;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -52,11 +55,26 @@ Examples:
   redkeep backup create main --name nightly-7 --label team=shop --expires 30d
   redkeep backup create main --expires 2030-01-31T00:00:00Z --idempotency-key release-41";
 
+const ADOPT_EXAMPLES: &str = "\
+Examples:
+  redkeep cluster adopt --node 10.0.0.1:6379 --node 10.0.0.2:6379 --id shop --wait
+  redkeep cluster adopt --node redis-0.example:6379 --username backup --password-file secrets/shop --tls-ca ca.pem --wait
+  pass show redis/shop | redkeep cluster adopt --node 10.0.0.1:6379 --username backup --password-file -";
+
 const UPDATE_EXAMPLES: &str = "\
 Examples:
   redkeep backup update ID --name before-upgrade
   redkeep backup update ID --hold 'case 1729' --expires never
   redkeep backup update ID --no-holds --expires 7d";
+
+const COPY_EXAMPLES: &str = "\
+Examples:
+  redkeep backup copy ID --name keep-2030 --wait";
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  redkeep backup export ID --bucket reports --wait
+  redkeep backup export ID --bucket reports --path daily/2030-01-31 --as-stored";
 
 const TOKEN_EXAMPLES: &str = "\
 Examples:
@@ -80,7 +98,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Subcommand, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one value in the life of the process")]
+#[allow(clippy::large_enum_variant, reason = "there is one value in the life of the process")]
 pub enum Command {
     /// Run the service.
     ///
@@ -101,6 +119,9 @@ pub enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(Config),
+    /// Look after the key that seals credentials.
+    #[command(subcommand)]
+    Secrets(Secrets),
     /// Make, show and revoke the tokens that callers log in with.
     ///
     /// Works on the token file that the configuration names with auth.file. A running service sees a change within about a
@@ -112,6 +133,11 @@ pub enum Command {
     /// The output is an encoded google.protobuf.FileDescriptorSet with every import, option and comment.
     #[command(after_help = "Examples:\n  redkeep descriptors > redkeep.binpb\n  grpcurl -protoset redkeep.binpb list")]
     Descriptors(Descriptors),
+    /// Make certificates to try TLS with, for localhost, 127.0.0.1 and [::1].
+    ///
+    /// They are good for a year. The key of their authority is not kept, so nobody can make more of them. Not for production.
+    #[command(after_help = "Examples:\n  redkeep dev-certs tls\n  redkeep backup list --endpoint https://localhost:7379 --ca tls/ca.pem")]
+    DevCerts(DevCerts),
 }
 
 /// Commands that ask a running service.
@@ -169,6 +195,23 @@ pub enum Store {
 pub enum Config {
     /// Read the configuration as `serve` would and report every fault.
     Check(FromConfig),
+}
+
+/// Commands on the key that seals credentials.
+#[derive(Subcommand, Debug)]
+pub enum Secrets {
+    /// Write a new key to a file that is not there yet, for `secrets.key_file` of the configuration.
+    ///
+    /// Only its owner may read the file. What was sealed with a key that is lost has to be given anew.
+    NewKey(NewKey),
+}
+
+/// Arguments of `secrets new-key`.
+#[derive(Args, Debug)]
+pub struct NewKey {
+    /// The file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// Names the configuration of a command that works without the service.
@@ -254,13 +297,30 @@ pub struct Descriptors {
     pub file: Option<PathBuf>,
 }
 
+/// Arguments of `dev-certs`.
+#[derive(Args, Debug)]
+pub struct DevCerts {
+    /// Folder of the files; it is made where there is none. Files that are there already are not touched.
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+}
+
 /// How the service is reached and its answers are shown.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Service")]
 pub struct Connection {
-    /// Where the service listens.
+    /// Where the service listens: https:// where it speaks TLS, http:// where it does not.
     #[arg(long, global = true, env = "REDKEEP_ENDPOINT", value_name = "URL", default_value = "http://127.0.0.1:7379")]
     pub endpoint: Address,
+    /// Certificates of the authorities that are trusted, in PEM; without it, those that the system trusts.
+    #[arg(long, global = true, env = "REDKEEP_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Certificate to show to the service, in PEM, where it asks for one.
+    #[arg(long, global = true, env = "REDKEEP_CERT", value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Key of that certificate, in PEM.
+    #[arg(long, global = true, env = "REDKEEP_KEY", value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
     /// Token to log in with. Prefer the environment: other users of the machine can read the command line.
     #[arg(long, global = true, env = "REDKEEP_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<Token>,
@@ -304,6 +364,97 @@ pub enum ClusterCommand {
     ///
     /// Exits with 4 when a backup would fail or be refused.
     Check(OnCluster),
+    /// Make a cluster known that runs elsewhere.
+    ///
+    /// It is known at once. The operation behind it looks at the servers: it succeeds although none answers, and fails when they
+    /// refuse the credentials, lack a right for the account or show a certificate that is not trusted.
+    #[command(after_help = ADOPT_EXAMPLES)]
+    Adopt(AdoptCluster),
+    /// Change how an adopted cluster is reached: all of it, credentials too.
+    UpdateConnection(UpdateConnection),
+    /// Forget an adopted cluster. Its servers go on, its backups stay.
+    Forget(ForgetCluster),
+}
+
+/// Arguments of `cluster adopt`.
+#[derive(Args, Debug)]
+pub struct AdoptCluster {
+    /// How it is reached.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Identifier: lower-case letters, digits and dashes; the service makes one up otherwise.
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Name; the identifier otherwise.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// What it is, for a person.
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
+    /// A label; may be given several times.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = arguments::label)]
+    pub labels: Vec<(String, String)>,
+    /// Allow backups from the primary although it has replicas.
+    #[arg(long)]
+    pub allow_primary: bool,
+    /// Zone: only services of this zone work on it.
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<String>,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Arguments of `cluster update-connection`.
+#[derive(Args, Debug)]
+pub struct UpdateConnection {
+    /// Cluster.
+    #[arg(value_name = "CLUSTER")]
+    pub id: String,
+    /// How it is reached from here on.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// It has no credentials any more.
+    #[arg(long, conflicts_with = "password")]
+    pub no_credentials: bool,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// How the servers of a cluster are reached.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("password").args(["password_file", "password_env"]))]
+pub struct Reach {
+    /// A server; may be given several times. Any one is enough, the rest is discovered.
+    #[arg(long = "node", value_name = "HOST:PORT", required = true)]
+    pub nodes: Vec<String>,
+    /// ACL user; the default user otherwise.
+    #[arg(long, value_name = "USER", requires = "password")]
+    pub username: Option<String>,
+    /// File with the password; - reads it from standard input. The end of its line does not belong to it.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Variable of the environment with the password.
+    #[arg(long, value_name = "VARIABLE")]
+    pub password_env: Option<String>,
+    /// The servers speak TLS; their certificates must be signed by an authority that the service's system trusts, or by --tls-ca.
+    #[arg(long)]
+    pub tls: bool,
+    /// File with the certificates, in PEM, that sign the servers' own. It means TLS.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+}
+
+/// Arguments of `cluster forget`.
+#[derive(Args, Debug)]
+pub struct ForgetCluster {
+    /// Cluster.
+    #[arg(value_name = "CLUSTER")]
+    pub id: String,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
 }
 
 /// Names a cluster.
@@ -347,6 +498,12 @@ pub enum BackupCommand {
     /// Change the name, labels, expiry or holds of a backup.
     #[command(after_help = UPDATE_EXAMPLES)]
     Update(UpdateBackup),
+    /// Make an independent copy of a backup: it stays when its source goes.
+    #[command(after_help = COPY_EXAMPLES)]
+    Copy(CopyBackup),
+    /// Write the dumps of a backup to a bucket of the service's configuration, each as a plain RDB file.
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(ExportBackup),
     /// Delete a backup. Its name is free at once, its files go after the grace time.
     Delete(DeleteBackup),
 }
@@ -396,6 +553,40 @@ pub struct UpdateBackup {
     /// Lift every hold.
     #[arg(long, conflicts_with = "holds")]
     pub no_holds: bool,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Arguments of `backup copy`.
+#[derive(Args, Debug)]
+pub struct CopyBackup {
+    /// Backup to copy.
+    #[arg(value_name = "BACKUP")]
+    pub id: String,
+    /// Name of the copy, unique in the folder; the service makes one up otherwise.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Arguments of `backup export`.
+#[derive(Args, Debug)]
+pub struct ExportBackup {
+    /// Backup to export.
+    #[arg(value_name = "BACKUP")]
+    pub id: String,
+    /// Bucket, by its name in the service's configuration.
+    #[arg(long, value_name = "BUCKET")]
+    pub bucket: String,
+    /// Folder in the bucket, such as daily/2030-01-31.
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
+    /// Write the segments as they are stored, compressed or not.
+    #[arg(long)]
+    pub as_stored: bool,
     /// How the change is made.
     #[command(flatten)]
     pub change: Change,
@@ -492,6 +683,18 @@ pub async fn run(client: Client) -> Result<(), Error> {
     }
 }
 
+/// Labels as they travel.
+fn labels(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Error> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in pairs {
+        let shown = text::escape(&key);
+        if labels.insert(key, value).is_some() {
+            return Err(Error::new(Exit::Usage, format!("label {shown} is given twice")));
+        }
+    }
+    Ok(labels)
+}
+
 /// Carries out a command on a token file.
 ///
 /// # Errors
@@ -512,6 +715,15 @@ pub async fn token(command: Tokens) -> Result<(), Error> {
 /// [`Error`] when standard output is a terminal, or cannot be written.
 pub fn descriptors(args: &Descriptors) -> Result<(), Error> {
     descriptors::write(args.file.as_deref())
+}
+
+/// Makes certificates to try TLS with.
+///
+/// # Errors
+///
+/// [`Error`] when a file is there already, or cannot be written.
+pub fn dev_certs(args: &DevCerts) -> Result<(), Error> {
+    dev_certs::write(&args.folder)
 }
 
 /// Tells the user how a command ended, and gives the process its exit status.
@@ -564,8 +776,20 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_and_an_export_are_described() {
+        let line = "redkeep backup copy b1 --name n --wait";
+        let Command::Client(Client::Backup(Backups { command: BackupCommand::Copy(args), .. })) = parse(line).unwrap() else { panic!("{line}") };
+        assert_eq!((args.id.as_str(), args.name.as_deref(), args.change.wait), ("b1", Some("n"), true));
+        let line = "redkeep backup export b1 --bucket reports --path a/b --as-stored";
+        let Command::Client(Client::Backup(Backups { command: BackupCommand::Export(args), .. })) = parse(line).unwrap() else { panic!("{line}") };
+        assert_eq!((args.bucket.as_str(), args.path.as_deref(), args.as_stored, args.change.wait), ("reports", Some("a/b"), true, false));
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused() {
         for line in [
+            "redkeep backup copy",
+            "redkeep backup export b1",
             "redkeep",
             "redkeep backup create",
             "redkeep backup create main --label novalue",
@@ -575,8 +799,19 @@ mod tests {
             "redkeep backup update id --wait",
             "redkeep backup update id --hold a --no-holds",
             "redkeep backup update id --label a=b --no-labels",
-            "redkeep backup list --endpoint https://far:1",
+            "redkeep backup list --endpoint ftp://far:1",
+            "redkeep backup list --cert a.pem",
+            "redkeep backup list --key a.pem",
+            "redkeep dev-certs",
             "redkeep backup list --limit -1",
+            "redkeep cluster adopt",
+            "redkeep cluster adopt --node a:1 --username backup",
+            "redkeep cluster adopt --node a:1 --password hunter2",
+            "redkeep cluster adopt --node a:1 --password-file f --password-env V",
+            "redkeep cluster update-connection main --node a:1 --no-credentials --password-env V",
+            "redkeep cluster update-connection --node a:1",
+            "redkeep cluster forget",
+            "redkeep secrets new-key",
             "redkeep backup list -o yaml",
             "redkeep token create --file f --subject s --folder shop",
             "redkeep token create --file f --subject s --role viewer",

@@ -3,6 +3,10 @@
 //! Owns the rules for identifiers that become parts of storage paths. Knows nothing of connections: how a host is reached
 //! and asked is the `redis` room's business.
 
+mod adopted;
+
+pub use adopted::{Adopted, Connection, Trust};
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -97,6 +101,13 @@ slug! {
 slug! {
     /// Names a bucket that exports may go to: the same rule as a cluster's id.
     BucketName
+}
+
+impl ClusterId {
+    /// An identifier that nobody gave: a UUID of version 7.
+    pub fn made_up() -> Self {
+        Self(uuid::Uuid::now_v7().to_string())
+    }
 }
 
 /// What a host is to its shard.
@@ -196,6 +207,12 @@ pub struct View {
     pub hosts: Vec<Host>,
     /// When the probe ended; absent when there was none.
     pub probed_at: Option<Timestamp>,
+    /// Whether connections to its hosts are secured.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls_enabled: bool,
+    /// Whether its adoption is under way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_adopting: bool,
     /// Whether its servers run in cluster mode, as far as any answered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cluster_mode: bool,
@@ -215,6 +232,11 @@ pub const ONLY_SHARD: &str = "shard1";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_made_up_identifier_follows_the_rule() {
+        assert_eq!(check_id(ClusterId::made_up().as_str()), Ok(()));
+    }
 
     #[test]
     fn identifiers_follow_the_rule() {

@@ -7,16 +7,21 @@ mod auth;
 mod buckets;
 mod clusters;
 mod memstore;
+mod names;
 mod section;
+mod server;
 
 use crate::artifacts;
 use crate::auth::{Mode, Options as AuthOptions};
 use crate::executor;
 use crate::fleet::Definition;
+use crate::secrets;
 use crate::store::Zones;
 use chrono::{DateTime, Utc};
 pub use memstore::MemStore;
+pub use names::{Authority, Host, Origin};
 use section::{Faults, Section};
+pub use server::{ClientAuth, Limits, Server, Tls};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,14 +39,14 @@ const PREFIX: &str = "REDKEEP_";
 /// The configuration of the service.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where gRPC is served.
+    /// Where the API is served.
     pub listen: SocketAddr,
     /// Where health is served.
     pub admin_listen: SocketAddr,
-    /// `host:port` at which clients find the service; derived from where it listens when it is not given.
-    pub advertise: Option<String>,
     /// How callers log in.
     pub auth: AuthOptions,
+    /// How the port of the API is reached, beside its address.
+    pub server: Server,
     /// Folder of the embedded store.
     pub store: PathBuf,
     /// How artifacts are stored.
@@ -52,6 +57,8 @@ pub struct Config {
     pub executor: executor::Options,
     /// Clusters that are known.
     pub clusters: Vec<Definition>,
+    /// Key with which credentials given over the API are sealed; without one the API takes none.
+    pub secrets: Option<secrets::Key>,
     /// How the MemStore calls work.
     pub memstore: MemStore,
     /// The file it was read from, if there is one.
@@ -147,17 +154,10 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let mut server = root.section("server");
     let listen = server.address("listen", "127.0.0.1:7379");
     let admin_listen = server.address("admin_listen", "127.0.0.1:7380");
-    for (key, address) in [("listen", listen), ("admin_listen", admin_listen)] {
-        if !address.ip().is_loopback() && matches!(auth.mode, Mode::Open) {
-            server.fault(
-                key,
-                "must be a loopback address such as 127.0.0.1 while auth.mode is \"none\": whoever reaches the port can read all data; set auth.mode to tokens or jwt first",
-            );
-        }
-    }
-    let advertise = server.optional_text("advertise");
-    if advertise.as_ref().is_some_and(|address| !is_host_and_port(address)) {
-        server.fault("advertise", "must be the host and port that clients connect to, such as redkeep.example:7379");
+    let (options, plaintext) = server::read(&mut server, base);
+    let login = if matches!(auth.mode, Mode::Open) { server::Login::None } else { server::Login::Required };
+    if let Err(fault) = server::exposure(listen.ip(), login, options.tls.is_some(), plaintext) {
+        server.fault("listen", fault);
     }
     server.end();
 
@@ -199,24 +199,23 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
 
     let memstore = memstore::read(root.section("memstore"));
     let buckets = buckets::read(root.sections("buckets"), base, &[("artifacts.url", &root_path), ("store.url", &store_path)]);
+    let mut section = root.section("secrets");
+    let secrets = section.optional_text("key_file").and_then(|file| {
+        let path = base.join(file);
+        secrets::Key::read(&path).inspect_err(|fault| section.fault("key_file", &format!("{} {fault}", path.display()))).ok()
+    });
+    section.end();
+
     let clusters = clusters::read(root.sections("clusters"), base, modified);
     root.end();
 
     let faults = faults.take();
     if faults.is_empty() {
         let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
-        Ok(Config { listen, admin_listen, advertise, auth, store: store_path, artifacts, buckets, executor, clusters, memstore, file })
+        Ok(Config { listen, admin_listen, server: options, auth, store: store_path, artifacts, buckets, executor, clusters, secrets, memstore, file })
     } else {
         Err(Error { faults })
     }
-}
-
-/// Whether a text is a host, by name or address, with a port.
-fn is_host_and_port(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let is_name = (1..=253).contains(&host.len()) && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
-    let is_v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
-    (is_name || is_v6) && port.parse::<u16>().is_ok_and(|port| port != 0) && !port.starts_with('+')
 }
 
 #[cfg(test)]
@@ -393,30 +392,41 @@ mod tests {
     }
 
     #[test]
+    fn files_of_keys_and_certificates_are_read_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let parse = |text: &str| parse(text, folder.path(), &[], None, Utc::now()).map_err(|error| error.faults);
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        for (name, text) in [("ca.pem", own.cert.pem()), ("key.pem", own.signing_key.serialize_pem()), ("empty.pem", String::new())] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        secrets::Key::create(&folder.path().join("key")).unwrap();
+        let cluster = |tls: &str| format!("[secrets]\nkey_file = \"key\"\n[[clusters]]\nid = \"a\"\nnodes = [\"h:1\"]\ntls = {tls}\n");
+        let config = parse(&cluster("{ ca = \"ca.pem\", cert = \"ca.pem\", key = \"key.pem\" }")).unwrap();
+        assert!(config.secrets.is_some() && config.clusters[0].tls.is_some());
+        for (tls, fault) in [
+            ("true", "clusters[0].tls: must be a table"),
+            ("{ ca = \"none.pem\" }", "clusters[0].tls.ca: "),
+            ("{ ca = \"empty.pem\" }", "clusters[0].tls.ca: "),
+            ("{ ca = \"key.pem\" }", "clusters[0].tls.ca: must hold certificates"),
+            ("{ ca = \"ca.pem\", cert = \"ca.pem\" }", "clusters[0].tls.key: must be given"),
+            ("{ ca = \"ca.pem\", key = \"key.pem\" }", "clusters[0].tls.cert: must be given"),
+            ("{ ca = \"ca.pem\", cert = \"ca.pem\", key = \"ca.pem\" }", "clusters[0].tls.key: must hold"),
+            ("{ ca = \"ca.pem\", verify = false }", "clusters[0].tls.verify: is not known here"),
+        ] {
+            let faults = parse(&cluster(tls)).unwrap_err();
+            assert!(matches!(faults.as_slice(), [only] if only.starts_with(fault)), "{tls}: {faults:?}");
+        }
+        let faults = parse("[secrets]\nkey_file = \"none\"\n").unwrap_err();
+        assert!(matches!(faults.as_slice(), [only] if only.starts_with("secrets.key_file: ")), "{faults:?}");
+        assert!(parse("[secrets]\nkey_file = \"ca.pem\"\n").is_err());
+    }
+
+    #[test]
     fn beyond_loopback_callers_log_in() {
         for (mode, faults) in [("none", 2), ("tokens", 0)] {
             let file = if mode == "tokens" { "file = \"tokens\"" } else { "" };
             let text = format!("[server]\nlisten = \"0.0.0.0:7379\"\nadmin_listen = \"[::]:7380\"\n[auth]\nmode = \"{mode}\"\n{file}\n");
             assert_eq!(read(&text).err().unwrap_or_default().len(), faults, "{mode}");
-        }
-    }
-
-    #[test]
-    fn what_is_advertised_can_be_dialled() {
-        for (text, legal) in [
-            ("localhost:7379", true),
-            ("10.0.0.1:1", true),
-            ("[::1]:7379", true),
-            ("keep-1.example:65535", true),
-            ("localhost", false),
-            (":7379", false),
-            ("localhost:0", false),
-            ("localhost:+1", false),
-            ("::1:7379", false),
-            ("https://localhost:7379", false),
-            ("a b:1", false),
-        ] {
-            assert_eq!(read(&format!("[server]\nadvertise = \"{text}\"\n")).is_ok(), legal, "{text}");
         }
     }
 

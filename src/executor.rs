@@ -7,6 +7,7 @@
 //! submit -> store.create -> wake -> store.claim -> attempt (heartbeat beside the work) -> store.complete
 //! ```
 
+mod adopt;
 mod attempt;
 mod backup;
 mod collect;
@@ -15,6 +16,8 @@ mod export;
 mod fault;
 mod record;
 mod stored;
+
+pub use adopt::{Access, Adoption, CLUSTERS, Refused};
 
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;
@@ -141,6 +144,8 @@ struct Inner {
     rubbish: Notify,
     waiters: Mutex<HashMap<OperationId, Weak<Notify>>>,
     running: Mutex<HashMap<OperationId, Arc<Running>>>,
+    /// The turn of whoever changes the record of an adopted cluster and lets the fleet follow.
+    cluster_changes: tokio::sync::Mutex<()>,
     /// One permit a machine: one snapshot at once.
     machines: Mutex<HashMap<String, Arc<Semaphore>>>,
     /// Attempts that wait for a machine.
@@ -170,6 +175,7 @@ impl Executor {
             rubbish: Notify::new(),
             waiters: Mutex::default(),
             running: Mutex::default(),
+            cluster_changes: tokio::sync::Mutex::default(),
             machines: Mutex::default(),
             waiting: AtomicUsize::new(0),
             counters: Counters::default(),
@@ -210,7 +216,7 @@ impl Executor {
     /// As [`Store::create`].
     pub async fn create_backup(&self, cluster: &Definition, door: Door, draft: Draft, caller: Caller) -> Result<Operation, Error> {
         let backup_id = BackupId::new();
-        let mut operation = self.operation(cluster.folder_id.clone(), cluster.id.clone(), backup_id, door, Spec::CreateBackup, &caller);
+        let mut operation = self.operation(cluster.folder_id.clone(), cluster.id.clone(), Some(backup_id), door, Spec::CreateBackup, &caller);
         operation.zone = cluster.zone.clone();
         let row = Backup {
             id: backup_id,
@@ -239,7 +245,7 @@ impl Executor {
             compression: self.0.storage.compression().to_string(),
             shards: Vec::new(),
         };
-        self.submit(operation, Some(row), caller).await
+        self.submit(Create { operation, draft: Some(row), cluster: None, idempotency: caller.idempotency() }).await
     }
 
     /// What is known of a cluster without asking its servers.
@@ -258,9 +264,9 @@ impl Executor {
     /// As [`Store::create`].
     pub async fn change_backup(&self, id: BackupId, door: Door, spec: Spec, caller: Caller) -> Result<Operation, Error> {
         let backup = self.0.store.backup(id).await?;
-        let mut operation = self.operation(backup.folder_id, backup.cluster_id, id, door, spec, &caller);
+        let mut operation = self.operation(backup.folder_id, backup.cluster_id, Some(id), door, spec, &caller);
         operation.zone = self.0.fleet.get(&operation.cluster_id).and_then(|cluster| cluster.zone.clone());
-        self.submit(operation, None, caller).await
+        self.submit(Create { operation, draft: None, cluster: None, idempotency: caller.idempotency() }).await
     }
 
     /// Accepts an independent copy of a backup, under a name of its own. Durable on return; the work begins after it.
@@ -275,7 +281,7 @@ impl Executor {
         let source = self.0.store.backup(source).await?;
         let backup_id = BackupId::new();
         let mut operation =
-            self.operation(source.folder_id.clone(), source.cluster_id.clone(), backup_id, door, Spec::CopyBackup { source: source.id }, &caller);
+            self.operation(source.folder_id.clone(), source.cluster_id.clone(), Some(backup_id), door, Spec::CopyBackup { source: source.id }, &caller);
         operation.zone = self.0.fleet.get(&operation.cluster_id).and_then(|cluster| cluster.zone.clone());
         let row = Backup {
             id: backup_id,
@@ -304,7 +310,7 @@ impl Executor {
             compression: source.compression,
             shards: Vec::new(),
         };
-        self.submit(operation, Some(row), caller).await
+        self.submit(Create { operation, draft: Some(row), cluster: None, idempotency: caller.idempotency() }).await
     }
 
     /// Whether backups of a folder may be exported to a bucket. To be asked before an export is accepted.
@@ -329,12 +335,12 @@ impl Executor {
         for object in target.objects(&backup) {
             object.key.parse::<Key>().map_err(|bad| Error::Invalid(format!("{} cannot be a key: it {bad}", object.key)))?;
         }
-        let mut operation = self.operation(backup.folder_id, backup.cluster_id, id, door, Spec::ExportBackup(target), &caller);
+        let mut operation = self.operation(backup.folder_id, backup.cluster_id, Some(id), door, Spec::ExportBackup(target), &caller);
         operation.zone = self.0.fleet.get(&operation.cluster_id).and_then(|cluster| cluster.zone.clone());
-        self.submit(operation, None, caller).await
+        self.submit(Create { operation, draft: None, cluster: None, idempotency: caller.idempotency() }).await
     }
 
-    fn operation(&self, folder_id: FolderId, cluster_id: ClusterId, backup_id: BackupId, door: Door, spec: Spec, caller: &Caller) -> Operation {
+    fn operation(&self, folder_id: FolderId, cluster_id: ClusterId, backup_id: Option<BackupId>, door: Door, spec: Spec, caller: &Caller) -> Operation {
         let now = Utc::now();
         let deadline = TimeDelta::from_std(self.0.options.deadline).unwrap_or(TimeDelta::days(1));
         let description = match &spec {
@@ -343,6 +349,9 @@ impl Executor {
             Spec::DeleteBackup => "Delete a backup",
             Spec::CopyBackup { .. } => "Copy a backup",
             Spec::ExportBackup(_) => "Export a backup",
+            Spec::AdoptCluster => "Adopt a cluster",
+            Spec::UpdateConnection => "Change how a cluster is reached",
+            Spec::ForgetCluster => "Forget a cluster",
         };
         Operation {
             id: OperationId::new(),
@@ -368,11 +377,11 @@ impl Executor {
         }
     }
 
-    async fn submit(&self, operation: Operation, draft: Option<Backup>, caller: Caller) -> Result<Operation, Error> {
-        let idempotency = caller.idempotency();
-        match self.0.store.create(Create { operation, draft, idempotency }, self.0.options.delete_grace).await? {
+    async fn submit(&self, create: Create) -> Result<Operation, Error> {
+        match self.0.store.create(create, self.0.options.delete_grace).await? {
             Created::New(operation) => {
-                tracing::info!(operation.id = %operation.id, cluster.id = %operation.cluster_id, backup.id = %operation.backup_id, "{}: accepted", operation.description);
+                let backup_id = operation.backup_id.map(tracing::field::display);
+                tracing::info!(operation.id = %operation.id, cluster.id = %operation.cluster_id, backup.id = backup_id, "{}: accepted", operation.description);
                 self.0.work.notify_one();
                 Ok(operation)
             }
@@ -387,6 +396,7 @@ impl Executor {
     /// As [`Store::get`].
     pub async fn get(&self, id: OperationId) -> Result<Operation, Error> {
         let mut operation = self.0.store.get(id).await?;
+        self.0.shown(&operation).await;
         self.refine(&mut operation);
         Ok(operation)
     }
@@ -407,7 +417,12 @@ impl Executor {
     ///
     /// As [`Store::cancel`].
     pub async fn cancel(&self, id: OperationId) -> Result<Operation, Error> {
+        let turn = if self.0.store.get(id).await?.spec.changes_cluster() { Some(self.0.cluster_changes.lock().await) } else { None };
         let operation = self.0.store.cancel(id).await?;
+        if turn.is_some() {
+            self.0.follow(&operation.cluster_id).await;
+        }
+        drop(turn);
         if let State::Cancelling { .. } = operation.state
             && let Some(running) = lock(&self.0.running).get(&id)
         {
@@ -466,7 +481,7 @@ impl Executor {
                 match inner.store.claim(&inner.options.zones, LEASE).await {
                     Ok((claim, ended)) => {
                         for id in &ended {
-                            inner.changed(*id);
+                            inner.ended(*id).await;
                         }
                         if !ended.is_empty() {
                             inner.rubbish.notify_one();
@@ -548,6 +563,17 @@ impl Inner {
             Ok(Some(due)) => (due - Utc::now()).to_std().unwrap_or(Duration::from_millis(10)).clamp(Duration::from_millis(1), POLL),
             Ok(None) | Err(_) => POLL,
         }
+    }
+
+    /// Lets everything follow that an operation ended by being looked at.
+    async fn ended(&self, id: OperationId) {
+        if let Ok(operation) = self.store.get(id).await
+            && operation.spec.changes_cluster()
+        {
+            let _turn = self.cluster_changes.lock().await;
+            self.follow(&operation.cluster_id).await;
+        }
+        self.changed(id);
     }
 
     /// Tells those who wait for the operation that it may have changed.

@@ -15,6 +15,8 @@ pub enum Reason {
     SourceUnreachable,
     /// The server did not accept the credentials.
     SourceCredentials,
+    /// The server's certificate is not believed, or it does not believe ours.
+    SourceCertificate,
     /// The account lacks a right; the message names it.
     SourcePermission,
     /// The server is loading its data or has lost its own primary.
@@ -59,6 +61,7 @@ impl Reason {
         match self {
             Self::SourceUnreachable => "SOURCE_UNREACHABLE",
             Self::SourceCredentials => "SOURCE_CREDENTIALS",
+            Self::SourceCertificate => "SOURCE_CERTIFICATE",
             Self::SourcePermission => "SOURCE_PERMISSION",
             Self::SourceNotReady => "SOURCE_NOT_READY",
             Self::SourceRole => "SOURCE_ROLE",
@@ -131,7 +134,7 @@ mod tests {
 
     #[test]
     fn stored_text_equals_shown_text() {
-        for reason in [Reason::SourceUnreachable, Reason::ForkBudget, Reason::SnapshotCut] {
+        for reason in [Reason::SourceUnreachable, Reason::SourceCertificate, Reason::ForkBudget, Reason::SnapshotCut] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
     }

@@ -1,19 +1,22 @@
 //! The clusters that are known, and what the last look at each of them found.
 //!
-//! Owns the definitions and the probes. A probe has a bound, so a dead Redis never blocks a read. Knows nothing of
+//! Owns the definitions and the probes. A probe has a bound, so a dead Redis never blocks a read. Clusters of the
+//! configuration stay as long as the process; adopted ones come and go, as their records in the store do. Knows nothing of
 //! operations or the wire.
 
 use crate::backup::Labels;
-use crate::cluster::{ClusterId, Flavor, FolderId, Health, Host, ONLY_SHARD, Role, Timestamp, View};
+use crate::cluster::{Adopted, ClusterId, Flavor, FolderId, Health, Host, ONLY_SHARD, Role, Timestamp, Trust, View};
 use crate::redis::facts::Facts;
 use crate::redis::source::{self, Barred, Choice, Rules};
+use crate::redis::tls::{Authorities, BadTls, Tls};
 use crate::redis::topology::{Seen, Topology};
-use crate::redis::{Address, Credentials, Password, Target};
+use crate::redis::{Address, BadAddress, Credentials, Password, Target};
+use crate::secrets::{Key, OpenError, Sealed};
 use chrono::Utc;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -40,6 +43,17 @@ pub enum PasswordSource {
     File(PathBuf),
     /// A variable of the environment.
     Environment(String),
+    /// The record of an adopted cluster, sealed; the key is absent when the configuration names none.
+    Sealed(Sealed, Option<Key>),
+}
+
+/// How a cluster was made known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// By the configuration: it is changed there.
+    Configured,
+    /// Through the API: it is changed there.
+    Adopted,
 }
 
 /// A server of a cluster as it was declared.
@@ -76,12 +90,18 @@ pub struct Definition {
     pub username: Option<String>,
     /// Password.
     pub password: PasswordSource,
+    /// How connections are secured; plain text when absent.
+    pub tls: Option<Tls>,
     /// Whether a primary that has replicas may be the source.
     pub allow_primary: bool,
     /// Whether servers older than 6.2 may be the source.
     pub allow_output_buffer_risk: bool,
     /// Networks in which discovered hosts are given the credentials; none means the networks of the nodes.
     pub discovery_allow: Vec<IpNet>,
+    /// How it was made known.
+    pub origin: Origin,
+    /// Whether its adoption is under way.
+    pub is_adopting: bool,
     /// The machines of its servers; what they report of their memory counts when none is declared here.
     pub flavor: Flavor,
 }
@@ -105,9 +125,76 @@ pub enum CredentialsError {
         /// The variable.
         variable: String,
     },
+    /// The sealed password does not open.
+    #[error(
+        "the password of cluster {cluster} does not open: {fault}; put the key back that it was sealed with, or give the credentials anew with UpdateConnection"
+    )]
+    Sealed {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Why.
+        fault: OpenError,
+    },
+    /// There is no key for the sealed password.
+    #[error("the password of cluster {cluster} is sealed, and the configuration names no key for it; name the file in [secrets] key_file")]
+    NoKey {
+        /// The cluster.
+        cluster: ClusterId,
+    },
+}
+
+/// The record of an adopted cluster cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRecord {
+    /// A server's address is none.
+    #[error("an address of a node {0}")]
+    Node(#[from] BadAddress),
+    /// Its certificates are none.
+    #[error("the certificate {0}")]
+    Tls(#[from] BadTls),
+}
+
+/// The words that the password of a cluster is sealed for.
+pub fn purpose<'a>(cluster: &'a ClusterId, folder: &'a FolderId) -> [&'a str; 3] {
+    ["password of a cluster", cluster.as_str(), folder.as_str()]
 }
 
 impl Definition {
+    /// The definition that the record of an adopted cluster makes; `key` opens its password.
+    ///
+    /// # Errors
+    ///
+    /// [`BadRecord`], also when the system's authorities cannot be read.
+    pub fn adopted(row: &Adopted, key: Option<&Key>) -> Result<Self, BadRecord> {
+        let connection = &row.connection;
+        let node = |text: &String| Ok(Node { address: text.parse()?, memory_limit: None, failure_domain: None });
+        let nodes: Result<Vec<_>, BadAddress> = connection.nodes.iter().map(node).collect();
+        let tls = match &connection.trust {
+            None => None,
+            Some(Trust::System) => Some(Tls::new(Authorities::System, None)),
+            Some(Trust::Authorities(pem)) => Some(Tls::new(Authorities::Own(pem.as_bytes()), None)),
+        };
+        Ok(Self {
+            id: row.id.clone(),
+            folder_id: row.folder_id.clone(),
+            name: row.name.clone(),
+            description: row.description.clone(),
+            labels: row.labels.clone(),
+            zone: row.zone.clone(),
+            created_at: row.created_at,
+            nodes: nodes?,
+            username: connection.username.clone(),
+            password: connection.password.clone().map_or(PasswordSource::Absent, |sealed| PasswordSource::Sealed(sealed, key.cloned())),
+            tls: tls.transpose()?,
+            allow_primary: row.allow_primary,
+            allow_output_buffer_risk: false,
+            discovery_allow: Vec::new(),
+            origin: Origin::Adopted,
+            is_adopting: row.is_adopting,
+            flavor: Flavor::default(),
+        })
+    }
+
     /// Reads the credentials.
     ///
     /// # Errors
@@ -119,6 +206,11 @@ impl Definition {
             PasswordSource::File(path) => Some(read_password(path).map_err(|what| CredentialsError::File { cluster: self.id.clone(), what })?),
             PasswordSource::Environment(variable) => {
                 Some(std::env::var(variable).map_err(|_| CredentialsError::Environment { cluster: self.id.clone(), variable: variable.clone() })?)
+            }
+            PasswordSource::Sealed(_, None) => return Err(CredentialsError::NoKey { cluster: self.id.clone() }),
+            PasswordSource::Sealed(sealed, Some(key)) => {
+                let open = key.open(&purpose(&self.id, &self.folder_id), sealed);
+                Some(open.map_err(|fault| CredentialsError::Sealed { cluster: self.id.clone(), fault })?)
             }
         };
         Ok(Credentials { username: self.username.clone(), password: password.map(Password::new) })
@@ -147,11 +239,11 @@ impl Definition {
     pub async fn look(&self, limit: Duration) -> Result<Topology, CredentialsError> {
         let credentials = self.credentials()?;
         let nodes: Vec<_> = self.nodes.iter().map(|node| node.address.clone()).collect();
-        Ok(Topology::discover(&nodes, &credentials, &self.discovery_allow, limit).await)
+        Ok(Topology::discover(&nodes, &credentials, self.tls.as_ref(), &self.discovery_allow, limit).await)
     }
 
     /// The cluster as reads show it, after a look at it.
-    fn view(&self, topology: &Topology, probed_at: Option<Timestamp>) -> View {
+    pub fn view(&self, topology: &Topology, probed_at: Option<Timestamp>) -> View {
         let rules = self.rules();
         let hosts: Vec<Host> = topology.hosts.iter().map(|seen| host(seen, &rules)).collect();
         let health = health(&hosts, topology.primary().is_some());
@@ -168,6 +260,8 @@ impl Definition {
             engine: shown.map(|facts| facts.engine.as_str().to_owned()).unwrap_or_default(),
             hosts,
             probed_at,
+            tls_enabled: self.tls.is_some(),
+            is_adopting: self.is_adopting,
             cluster_mode: topology.answered().any(|(_, facts)| facts.cluster_mode),
         }
     }
@@ -251,33 +345,100 @@ struct Entry {
     last: Mutex<Option<(Instant, View)>>,
 }
 
-/// All clusters that are known.
+impl Entry {
+    fn new(definition: Definition) -> Arc<Self> {
+        Arc::new(Self { definition: Arc::new(definition), last: Mutex::new(None) })
+    }
+}
+
+/// What became of a record that the fleet was to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// The cluster is known by it.
+    Known,
+    /// The configuration has a cluster of this id, which counts.
+    Configured,
+}
+
+/// All clusters that are known. Readers see a change at once.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    clusters: BTreeMap<ClusterId, Entry>,
+    clusters: RwLock<BTreeMap<ClusterId, Arc<Entry>>>,
+    key: Option<Key>,
 }
 
 impl Fleet {
     /// These clusters; of two with one id the later counts.
     pub fn new(definitions: impl IntoIterator<Item = Definition>) -> Self {
-        let entry = |definition: Definition| (definition.id.clone(), Entry { definition: Arc::new(definition), last: Mutex::new(None) });
-        Self { clusters: definitions.into_iter().map(entry).collect() }
+        let clusters = definitions.into_iter().map(|definition| (definition.id.clone(), Entry::new(definition))).collect();
+        Self { clusters: RwLock::new(clusters), key: None }
+    }
+
+    /// The same with the key that seals and opens the passwords of adopted clusters.
+    pub fn with_key(self, key: Option<Key>) -> Self {
+        Self { key, ..self }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ClusterId, Arc<Entry>>> {
+        self.clusters.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<ClusterId, Arc<Entry>>> {
+        self.clusters.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entry(&self, id: &ClusterId) -> Option<Arc<Entry>> {
+        self.read().get(id).map(Arc::clone)
+    }
+
+    /// The key that seals credentials, if there is one.
+    pub fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
     }
 
     /// The cluster with this id.
     pub fn get(&self, id: &ClusterId) -> Option<Arc<Definition>> {
-        self.clusters.get(id).map(|entry| Arc::clone(&entry.definition))
+        self.read().get(id).map(|entry| Arc::clone(&entry.definition))
     }
 
     /// The clusters of a folder, by id.
     pub fn list(&self, folder: &FolderId) -> Vec<Arc<Definition>> {
-        self.clusters.values().filter(|entry| entry.definition.folder_id == *folder).map(|entry| Arc::clone(&entry.definition)).collect()
+        self.read().values().filter(|entry| entry.definition.folder_id == *folder).map(|entry| Arc::clone(&entry.definition)).collect()
+    }
+
+    /// How many clusters were adopted.
+    pub fn adopted(&self) -> usize {
+        self.read().values().filter(|entry| entry.definition.origin == Origin::Adopted).count()
+    }
+
+    /// Makes a cluster known by its record, or follows a change of it. A cluster of the configuration with the same id stays
+    /// in its place.
+    ///
+    /// # Errors
+    ///
+    /// As [`Definition::adopted`]; the cluster is as it was.
+    pub fn follow(&self, row: &Adopted) -> Result<Follow, BadRecord> {
+        let definition = Definition::adopted(row, self.key.as_ref())?;
+        let mut clusters = self.write();
+        if clusters.get(&row.id).is_some_and(|entry| entry.definition.origin == Origin::Configured) {
+            return Ok(Follow::Configured);
+        }
+        clusters.insert(row.id.clone(), Entry::new(definition));
+        Ok(Follow::Known)
+    }
+
+    /// Forgets an adopted cluster; one of the configuration stays.
+    pub fn forget(&self, id: &ClusterId) {
+        let mut clusters = self.write();
+        if clusters.get(id).is_some_and(|entry| entry.definition.origin == Origin::Adopted) {
+            clusters.remove(id);
+        }
     }
 
     /// The cluster as reads show it. A look that is not older than two seconds serves; else a new one is taken, within
     /// [`PROBE_TIMEOUT`]. `None` when the cluster is not known.
     pub async fn view(&self, id: &ClusterId) -> Option<View> {
-        let entry = self.clusters.get(id)?;
+        let entry = self.entry(id)?;
         // Held over the look: readers that come together share one.
         let mut last = entry.last.lock().await;
         if let Some((at, view)) = &*last
@@ -298,7 +459,7 @@ impl Fleet {
 
     /// What the last look found, whenever it was, without another. `None` when there was none yet, or one is under way.
     pub fn seen(&self, id: &ClusterId) -> Option<View> {
-        let entry = self.clusters.get(id)?;
+        let entry = self.entry(id)?;
         entry.last.try_lock().ok()?.as_ref().map(|(_, view)| view.clone())
     }
 
@@ -322,5 +483,76 @@ impl Fleet {
             }
         }
         Ok(Check { topology, source, barred, objections })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+    use super::*;
+    use crate::cluster::Connection;
+
+    fn row(id: &str, node: &str, password: Option<Sealed>) -> Adopted {
+        Adopted {
+            id: id.parse().unwrap(),
+            folder_id: "default".parse().unwrap(),
+            name: id.to_owned(),
+            description: String::new(),
+            labels: Labels::new(),
+            zone: None,
+            created_at: Timestamp::UNIX_EPOCH,
+            allow_primary: false,
+            connection: Connection { nodes: vec![node.to_owned()], username: None, password, trust: None },
+            is_adopting: false,
+        }
+    }
+
+    fn keys() -> [Key; 2] {
+        let folder = tempfile::tempdir().unwrap();
+        ["a", "b"].map(|name| Key::create(&folder.path().join(name)).unwrap())
+    }
+
+    #[test]
+    fn a_configured_cluster_stays_in_its_place() {
+        let configured = Definition { origin: Origin::Configured, ..Definition::adopted(&row("main", "a:1", None), None).unwrap() };
+        let fleet = Fleet::new([configured]);
+        let id = "main".parse().unwrap();
+        assert_eq!(fleet.follow(&row("main", "b:1", None)), Ok(Follow::Configured));
+        fleet.forget(&id);
+        assert_eq!(fleet.get(&id).unwrap().nodes[0].address.to_string(), "a:1");
+        assert_eq!(fleet.adopted(), 0);
+    }
+
+    #[test]
+    fn an_adopted_cluster_comes_changes_and_goes() {
+        let fleet = Fleet::default();
+        let (id, folder) = ("main".parse().unwrap(), "default".parse().unwrap());
+        for node in ["a:1", "b:1"] {
+            assert_eq!(fleet.follow(&row("main", node, None)), Ok(Follow::Known));
+            assert_eq!(fleet.get(&id).unwrap().nodes[0].address.to_string(), node);
+        }
+        assert_eq!((fleet.list(&folder).len(), fleet.adopted()), (1, 1));
+        assert!(fleet.follow(&row("main", "nonsense", None)).is_err());
+        assert!(fleet.get(&id).is_some());
+        fleet.forget(&id);
+        assert!(fleet.get(&id).is_none() && fleet.list(&folder).is_empty());
+    }
+
+    #[test]
+    fn a_sealed_password_opens_for_its_own_cluster_with_its_key() {
+        let [key, other] = keys();
+        let row = |id: &str| row(id, "a:1", key.seal(&purpose(&"main".parse().unwrap(), &"default".parse().unwrap()), "hunter2"));
+        let definition = Definition::adopted(&row("main"), Some(&key)).unwrap();
+        assert_eq!(definition.credentials().unwrap().password.unwrap().secret(), "hunter2");
+        assert!(!format!("{definition:?}").contains("hunter2"));
+        let refused = |id: &str, key| Definition::adopted(&row(id), key).unwrap().credentials().unwrap_err().to_string();
+        for (fault, words) in [
+            (refused("main", Some(&other)), other.id()),
+            (refused("main", Some(&other)), key.id()),
+            (refused("main", None), "[secrets] key_file"),
+            (refused("shop", Some(&key)), "sealed for something else"),
+        ] {
+            assert!(fault.contains(words), "{fault}");
+        }
     }
 }

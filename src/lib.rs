@@ -23,6 +23,15 @@
 //!   calls         the six calls
 //!   render        a backup as callers see it
 //!   answer        answers and refusals in their one shape
+//!   accept        who may be connected: the loop, and the bounded set of connections
+//!   connection    one connection, from its first byte to its end
+//!   traffic       what a connection does, and when that is too little
+//!   tls           certificates, read again when they change
+//!   guard         a web page is no way in
+//!   calls         what one call may take: a place, the time of its body
+//!   deadline      the time that a gRPC client gives a call
+//!   doors         gRPC, gRPC-Web and the rest, on one port
+//!   refusal       an answer that no room behind the doors has given
 //! config        file, environment and flags become one checked value
 //! api           the services: parse, ask, render
 //!   codec         every request is checked as it is read
@@ -39,6 +48,7 @@
 //!   copy export   the same steps for what is stored already
 //!   stored        what a finished backup consists of
 //!   record        changing and deleting a backup's record
+//!   adopt         making a cluster known, changing how it is reached, forgetting it
 //!   collect       removing files that belong to no backup
 //!   fault         what a failure means for the next attempt
 //! snapshot      one shard from socket to artifact: the pipeline
@@ -52,6 +62,7 @@
 //!   transfer      moving what is stored
 //! redis         talking to a server: connection, INFO, topology, choice of source
 //!   replication   the hand-shake of a replica, and the framings
+//!   tls           whose certificates are believed
 //!   local         servers that we start ourselves
 //! auth          who may: subjects, roles, grants
 //!   gate          who calls, by what a request carries
@@ -63,6 +74,8 @@
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
+//! secrets       sealing what callers entrust to us
+//! peer          who is at the other end of a connection
 //! pb            generated types of the wire, and the pool of descriptors
 //! telemetry     logs
 //! ```
@@ -80,8 +93,8 @@
 //! snapshot, store, fleet
 //! artifacts, redis
 //! operation, rdb, auth
-//! cluster, backup, failure
-//! pb, telemetry
+//! cluster, backup, failure, secrets
+//! pb, peer, telemetry
 //! ```
 //!
 //! - Only `api`, `cli`, `demo` and `server` name the wire.
@@ -121,8 +134,10 @@ pub mod memstore;
 pub mod offline;
 pub mod operation;
 pub mod pb;
+pub mod peer;
 pub mod rdb;
 pub mod redis;
+pub mod secrets;
 pub mod server;
 pub mod snapshot;
 pub mod store;

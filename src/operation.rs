@@ -52,7 +52,7 @@ pub enum Step {
     Seal,
     /// Put the recorded manifest and complete. Nobody cancels from here on.
     Publish,
-    /// The only step of short work on a backup's record. It cannot be cancelled.
+    /// The only step of short work on a record. It cannot be cancelled.
     Work,
 }
 
@@ -130,13 +130,19 @@ pub enum Spec {
     },
     /// Write the dumps of a backup to a bucket.
     ExportBackup(ExportTarget),
+    /// Make the operation's cluster known.
+    AdoptCluster,
+    /// Change how the operation's cluster is reached.
+    UpdateConnection,
+    /// Forget the operation's cluster.
+    ForgetCluster,
 }
 
 impl Spec {
     /// Whether the work holds its cluster, so that only one such operation runs at a time.
     pub fn is_exclusive(&self) -> bool {
         match self {
-            Self::CreateBackup => true,
+            Self::CreateBackup | Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => true,
             Self::UpdateBackup(_) | Self::DeleteBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) => false,
         }
     }
@@ -145,7 +151,15 @@ impl Spec {
     pub fn makes_backup(&self) -> bool {
         match self {
             Self::CreateBackup | Self::CopyBackup { .. } => true,
-            Self::UpdateBackup(_) | Self::DeleteBackup | Self::ExportBackup(_) => false,
+            Self::UpdateBackup(_) | Self::DeleteBackup | Self::ExportBackup(_) | Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => false,
+        }
+    }
+
+    /// Whether the work changes the record of its cluster, and concerns no backup.
+    pub fn changes_cluster(&self) -> bool {
+        match self {
+            Self::CreateBackup | Self::UpdateBackup(_) | Self::DeleteBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) => false,
+            Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => true,
         }
     }
 
@@ -153,7 +167,7 @@ impl Spec {
     pub fn forks(&self) -> bool {
         match self {
             Self::CreateBackup => true,
-            Self::UpdateBackup(_) | Self::DeleteBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) => false,
+            Self::UpdateBackup(_) | Self::DeleteBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) | Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => false,
         }
     }
 
@@ -162,6 +176,7 @@ impl Spec {
         match self {
             Self::CreateBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) => true,
             Self::UpdateBackup(_) | Self::DeleteBackup => false,
+            Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => false,
         }
     }
 
@@ -170,6 +185,7 @@ impl Spec {
         match self {
             Self::CreateBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) => Step::Preflight,
             Self::UpdateBackup(_) | Self::DeleteBackup => Step::Work,
+            Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => Step::Work,
         }
     }
 }
@@ -317,8 +333,9 @@ pub struct Operation {
     pub folder_id: FolderId,
     /// The cluster concerned.
     pub cluster_id: ClusterId,
-    /// The backup concerned.
-    pub backup_id: BackupId,
+    /// The backup concerned; absent where the work is on the cluster itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_id: Option<BackupId>,
     /// Where the call came in.
     pub door: Door,
     /// What is to be done.
@@ -366,8 +383,9 @@ impl Operation {
     pub fn reads(&self) -> Option<BackupId> {
         match &self.spec {
             Spec::CopyBackup { source } => Some(*source),
-            Spec::ExportBackup(_) => Some(self.backup_id),
+            Spec::ExportBackup(_) => self.backup_id,
             Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup => None,
+            Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster => None,
         }
     }
 
@@ -384,6 +402,27 @@ impl Operation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_tells_its_backup_or_none() {
+        let at = "2026-11-21T00:00:00Z";
+        let row = serde_json::json!({
+            "id": "01890000-0000-7000-8000-000000000001", "folder_id": "default", "cluster_id": "main",
+            "backup_id": "01890000-0000-7000-8000-000000000002", "door": "redkeep", "spec": "create_backup", "description": "",
+            "created_at": at, "created_by": "anonymous", "modified_at": at, "revision": 1, "zone": null,
+            "policy": { "deadline_at": at, "refork_delay_millis": 0 }, "epoch": 0, "state": { "queued": { "not_before": at } }, "reached": null,
+            "tally": Tally::default(), "last_failure": null, "progress": Progress::default(), "publication": null,
+        });
+        let read = serde_json::from_value::<Operation>(row.clone()).unwrap();
+        assert_eq!(read.backup_id.map(|id| id.to_string()).as_deref(), Some("01890000-0000-7000-8000-000000000002"));
+        assert_eq!(serde_json::to_value(&read).unwrap(), row);
+        let mut row = row;
+        row.as_object_mut().unwrap().remove("backup_id");
+        row["spec"] = "adopt_cluster".into();
+        let read = serde_json::from_value::<Operation>(row.clone()).unwrap();
+        assert_eq!((read.backup_id, &read.spec), (None, &Spec::AdoptCluster));
+        assert_eq!(serde_json::to_value(&read).unwrap(), row);
+    }
 
     #[test]
     fn changes_survive_being_stored() {

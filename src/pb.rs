@@ -20,6 +20,12 @@ pub use generated::yandex::cloud::iam::v1 as iam;
 pub use generated::yandex::cloud::mdb::redis::v1 as managed;
 pub use generated::yandex::cloud::operation;
 
+impl std::fmt::Debug for own::Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(..)")
+    }
+}
+
 /// Every file with its imports, options and comments, as an encoded `FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/redkeep.binpb"));
 
@@ -43,6 +49,14 @@ mod tests {
         let Value::Message(rule) = rule else { panic!("the rule is a message") };
         assert_eq!(rule.get_field_by_name("post").unwrap().as_str(), Some("/managed-redis/v1/clusters/{cluster_id}:backup"));
         assert_eq!(rule.get_field_by_name("additional_bindings").unwrap().as_list().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let credentials = own::Credentials { username: "backup".into(), password: "hunter2".into() };
+        let request =
+            own::UpdateConnectionRequest { connection: Some(own::Connection { credentials: Some(credentials), ..Default::default() }), ..Default::default() };
+        assert!(!format!("{request:?}").contains("hunter2"));
     }
 
     #[test]

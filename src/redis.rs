@@ -8,6 +8,7 @@ pub mod facts;
 pub mod local;
 pub mod replication;
 pub mod source;
+pub mod tls;
 pub mod topology;
 
 use std::fmt;
@@ -84,6 +85,11 @@ impl Password {
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
+
+    /// The secret itself, to be sent or sealed.
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Password {
@@ -110,6 +116,8 @@ pub struct Target {
     pub address: Address,
     /// How to log in.
     pub credentials: Credentials,
+    /// How the connection is secured; plain text when absent. A local socket is always plain.
+    pub tls: Option<tls::Tls>,
 }
 
 /// What went wrong with a server. Every variant names it.
@@ -129,6 +137,14 @@ pub enum Error {
         /// The server.
         host: String,
         /// Its words.
+        what: String,
+    },
+    /// It did not show a certificate that we believe, or did not believe ours.
+    #[error("{host} cannot be trusted: {what}")]
+    Certificate {
+        /// The server.
+        host: String,
+        /// Why.
         what: String,
     },
     /// The account lacks a right.
@@ -209,7 +225,7 @@ impl Error {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Credentials { .. } | Self::Permission { .. } | Self::NotReady { .. } | Self::Unsupported { .. } | Self::Role { .. } => true,
-            Self::Unreachable { .. } | Self::Save { .. } | Self::Protocol { .. } => false,
+            Self::Certificate { .. } | Self::Unreachable { .. } | Self::Save { .. } | Self::Protocol { .. } => false,
         }
     }
 
@@ -217,7 +233,7 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::NotReady { .. } | Self::Save { .. } | Self::Protocol { .. } => true,
-            Self::Credentials { .. } | Self::Permission { .. } | Self::Unsupported { .. } | Self::Role { .. } => false,
+            Self::Certificate { .. } | Self::Credentials { .. } | Self::Permission { .. } | Self::Unsupported { .. } | Self::Role { .. } => false,
         }
     }
 }

@@ -1,12 +1,24 @@
 //! The service: builds the rooms, binds the ports, serves, and stops gracefully.
 //!
-//! One accept loop of our own serves the port of the API: HTTP/1.1 and HTTP/2 alike, so that TLS and web traffic can be
-//! added in one place. A second port answers questions about health.
+//! One accept loop of our own serves every port, clear text and TLS, HTTP/1.1 and HTTP/2 alike. The port of the API is one
+//! for all protocols; a second one answers questions about health, always in clear text.
+
+mod accept;
+mod calls;
+mod connection;
+mod deadline;
+mod doors;
+mod guard;
+mod refusal;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod traffic;
 
 use crate::api;
 use crate::artifacts::Storage;
 use crate::auth::{self, Gate};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Limits};
 use crate::executor::Executor;
 use crate::fleet::Fleet;
 use crate::memstore;
@@ -15,35 +27,17 @@ use crate::store::sled::{self, SledStore};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
+use connection::Port;
+use doors::{Doors, Rooms};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tls::Certificates;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Most connections at once; more wait to be accepted.
-const CONNECTIONS: usize = 4096;
-
-/// Most calls at once on one connection.
-const STREAMS: u32 = 256;
-
-/// How long calls under way may take at a graceful stop.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How often an idle connection is asked whether its client is there.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
-
-/// Longest wait for the first byte of a connection.
-const FIRST_BYTE: Duration = Duration::from_secs(10);
-
-/// Pause after a failed accept, when the process may be out of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Most connections at once to the port of health.
+const ADMIN_CONNECTIONS: usize = 128;
 
 /// Why the service cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +68,18 @@ pub enum Error {
         /// Why.
         what: String,
     },
+    /// The certificates cannot be used.
+    #[error("{0}")]
+    Tls(#[from] tls::Fault),
     /// The rooms do not fit together: a fault of the build.
     #[error("the service cannot be put together: {0}")]
     Build(String),
+}
+
+/// Chooses the cryptography of the process, for whatever speaks TLS in it. Every call after the first changes nothing.
+pub fn install_crypto() {
+    // The only fault is that there is one already, and then it is this one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
 /// Runs the service until SIGTERM or Ctrl-C.
@@ -117,8 +120,11 @@ async fn wait_for_signal() {
 pub struct Server {
     api: TcpListener,
     admin: TcpListener,
-    router: Router,
-    admin_router: Router,
+    doors: Doors,
+    admin_doors: Doors,
+    options: config::Server,
+    admin_options: config::Server,
+    certificates: Option<Arc<Certificates>>,
     health: tonic_health::server::HealthReporter,
     store: Arc<SledStore>,
     executor: Executor,
@@ -132,26 +138,38 @@ impl Server {
     ///
     /// [`Error`], by condition.
     pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, Error> {
+        install_crypto();
+        let certificates = config.server.tls.clone().map(Certificates::open).transpose()?.map(Arc::new);
         let path = config.store.clone();
         let opened = tokio::task::spawn_blocking(move || SledStore::open(sled::Options::new(path))).await;
         let store = Arc::new(opened.map_err(|_| Error::Build("the store was not opened".to_owned()))?.map_err(Error::Store)?);
         let storage = Storage::open(config.artifacts)?.with_buckets(config.buckets)?;
-        let fleet = Arc::new(Fleet::new(config.clusters));
+        let fleet = Arc::new(Fleet::new(config.clusters).with_key(config.secrets));
         let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, fleet, storage, config.executor);
-        let (api, admin) = (listen(config.listen).await?, listen(config.admin_listen).await?);
+        executor.know_adopted().await.map_err(Error::Store)?;
+        let (api, admin) = (listen(config.listen)?, listen(config.admin_listen)?);
+        let (listen, admin_listen) = (address(&api)?, address(&admin)?);
+
+        let mut options = config.server;
+        options.limits.max_connections = accept::affordable(options.limits.max_connections);
         // Short-lived tokens end with the process.
         let key = auth::Key::random().map_err(|fault| Error::Build(fault.to_owned()))?;
         let gate = Arc::new(Gate::open(config.auth, key)?);
-        let advertise = config.advertise.unwrap_or_else(|| advertised(api.local_addr().unwrap_or(config.listen)));
-        let (mut router, health) = api::router(executor.clone(), Arc::clone(&gate), &advertise).await.map_err(|fault| Error::Build(fault.to_string()))?;
-        if config.memstore.enabled {
-            router = router.merge(memstore::router(executor.clone(), gate, config.memstore));
-        }
+        let advertise = options.advertised(listen).to_string();
+        let (grpc, health) = api::router(executor.clone(), Arc::clone(&gate), &advertise).await.map_err(|fault| Error::Build(fault.to_string()))?;
+        let memstore = config.memstore.enabled.then(|| memstore::router(executor.clone(), gate, config.memstore));
+        let doors = Doors::new(Rooms { grpc: Some(grpc), memstore, rest: doors::nothing() }, &options, listen);
+
+        let limits = Limits { max_connections: ADMIN_CONNECTIONS, max_in_flight: ADMIN_CONNECTIONS, ..options.limits.clone() };
+        let admin_options = config::Server { cors_origins: Vec::new(), tls: None, limits, ..options.clone() };
         let admin_router = admin_router(Arc::clone(&store), stop.clone());
-        if let (Ok(listen), Ok(admin_listen)) = (api.local_addr(), admin.local_addr()) {
-            tracing::info!(%listen, %admin_listen, "listening");
+        let admin_doors = Doors::new(Rooms { grpc: None, memstore: None, rest: admin_router }, &admin_options, admin_listen);
+
+        tracing::info!(%listen, %admin_listen, tls = certificates.is_some(), "listening");
+        if !admin_listen.ip().is_loopback() {
+            tracing::warn!(%admin_listen, "health and metrics are served beyond loopback, in clear text and to everybody; keep the port inside of your network");
         }
-        Ok(Self { api, admin, router, admin_router, health, store, executor, stop })
+        Ok(Self { api, admin, doors, admin_doors, options, admin_options, certificates, health, store, executor, stop })
     }
 
     /// Where the API is served.
@@ -181,8 +199,13 @@ impl Server {
     pub async fn run(self) -> Result<(), Error> {
         // The ports close after the work has ended: who waits for an operation hears its end.
         let close = CancellationToken::new();
-        let api = tokio::spawn(accept(self.api, self.router, close.clone()));
-        let admin = tokio::spawn(accept(self.admin, self.admin_router, close.clone()));
+        if let Some(certificates) = self.certificates.clone() {
+            tokio::spawn(certificates.follow(close.clone()));
+        }
+        let api = Port::new(self.doors, self.certificates, self.options.limits, close.clone());
+        let admin = Port::new(self.admin_doors, None, self.admin_options.limits, close.clone());
+        let api = tokio::spawn(accept::accept(self.api, Arc::new(api)));
+        let admin = tokio::spawn(accept::accept(self.admin, Arc::new(admin)));
         let work = tokio::spawn({
             let (executor, stop) = (self.executor.clone(), self.stop.clone());
             async move { executor.run(stop).await }
@@ -208,14 +231,13 @@ impl Server {
     }
 }
 
-/// Where clients find a service that listens here, when the configuration does not say.
-fn advertised(listen: SocketAddr) -> String {
-    // A name rather than an address of this machine: certificates carry names.
-    if listen.ip().is_loopback() || listen.ip().is_unspecified() { format!("localhost:{}", listen.port()) } else { listen.to_string() }
+fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    accept::listen(address).map_err(|fault| Error::Listen { address, what: fault.kind().to_string() })
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|fault| Error::Listen { address, what: fault.kind().to_string() })
+/// The address with the port that the system has chosen where none was given.
+fn address(listener: &TcpListener) -> Result<SocketAddr, Error> {
+    listener.local_addr().map_err(|fault| Error::Build(format!("a port cannot be asked for its address: {}", fault.kind())))
 }
 
 fn admin_router(store: Arc<SledStore>, stop: CancellationToken) -> Router {
@@ -230,53 +252,4 @@ fn admin_router(store: Arc<SledStore>, stop: CancellationToken) -> Router {
         }
     };
     Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready))
-}
-
-/// Accepts connections until `close` is cancelled, then lets calls under way end.
-async fn accept(listener: TcpListener, router: Router, close: CancellationToken) {
-    let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).max_concurrent_streams(STREAMS);
-    loop {
-        let permit = tokio::select! {
-            permit = Arc::clone(&room).acquire_owned() => match permit {
-                Ok(permit) => permit,
-                Err(_) => break,
-            },
-            () = close.cancelled() => break,
-        };
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(fault) => {
-                    tracing::warn!(error = %fault, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
-            () = close.cancelled() => break,
-        };
-        tokio::spawn(serve_connection(stream, builder.clone(), router.clone(), graceful.watcher(), permit));
-    }
-    drop(listener);
-    if tokio::time::timeout(CLOSE_TIMEOUT, graceful.shutdown()).await.is_err() {
-        tracing::info!("some calls did not end in time and were cut off");
-    }
-}
-
-async fn serve_connection(stream: TcpStream, builder: auto::Builder<TokioExecutor>, router: Router, watcher: Watcher, permit: OwnedSemaphorePermit) {
-    // Small answers must not wait for an acknowledgement. Best effort: without it the service is only slower.
-    let _ = stream.set_nodelay(true);
-    // Who connects and says nothing gives its place back.
-    if tokio::time::timeout(FIRST_BYTE, stream.readable()).await.is_err() {
-        return;
-    }
-    let service = TowerToHyperService::new(router);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-    if let Err(fault) = watcher.watch(connection).await {
-        tracing::debug!(error = %fault, "a connection ended with an error");
-    }
-    drop(permit);
 }

@@ -5,13 +5,13 @@
 //! gives only what is durable.
 //!
 //! Owns the relations between rows: an operation and its draft backup, the uniqueness of names, one exclusive operation per
-//! cluster, the idempotency keys, the attempts whose files are doomed. Knows nothing of Redis, storage or the wire.
+//! cluster, the records of adopted clusters, the idempotency keys, the attempts whose files are doomed. Knows nothing of Redis, storage or the wire.
 
 mod row;
 pub mod sled;
 
 use crate::backup::{Backup, BackupId, Name};
-use crate::cluster::{ClusterId, FolderId, Timestamp};
+use crate::cluster::{Adopted, ClusterId, FolderId, Timestamp};
 use crate::failure::Failure;
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, Step};
 use async_trait::async_trait;
@@ -88,6 +88,9 @@ pub struct Create {
     pub operation: Operation,
     /// The draft row where the work [makes a backup](crate::operation::Spec::makes_backup), and only there.
     pub draft: Option<Backup>,
+    /// The cluster's record: for [`Spec::AdoptCluster`](crate::operation::Spec::AdoptCluster) the new one, for
+    /// [`Spec::UpdateConnection`](crate::operation::Spec::UpdateConnection) what it is to be, and for nothing else.
+    pub cluster: Option<Adopted>,
     /// The caller's key, if there is one.
     pub idempotency: Option<Idempotency>,
 }
@@ -171,6 +174,12 @@ pub enum Error {
     /// No such backup, or one that is being deleted.
     #[error("no such backup")]
     NoBackup,
+    /// No such adopted cluster.
+    #[error("no such cluster")]
+    NoCluster,
+    /// There is a cluster of this id, or another folder has backups or operations of one.
+    #[error("the cluster id {0} is taken")]
+    ClusterTaken(ClusterId),
     /// Another operation holds the cluster or the backup.
     #[error("conflicting operation \"{0}\" detected")]
     Conflict(String),
@@ -226,14 +235,18 @@ pub trait Store: Send + Sync + 'static {
     /// `ExportBackup` need an AVAILABLE backup to read, with room among its [readers](Backup::READERS), and become one of
     /// them; an update is no obstacle to them, nor are they to an update, which touches no file that they read. A copy needs the
     /// draft's name free and inserts the draft, in the folder and cluster of what it copies; an export needs each of its keys
-    /// in the bucket free of other exports.
+    /// in the bucket free of other exports. `AdoptCluster` needs an id
+    /// that no cluster has, and of which no other folder has backups or operations (the newest of each decides), and inserts
+    /// the record; `UpdateConnection` and `ForgetCluster` need the record; all three need the cluster free of other
+    /// exclusive operations.
     ///
     /// Durable on return.
     ///
     /// # Errors
     ///
     /// [`Error::KeyReused`], [`Error::QueueFull`], [`Error::Conflict`], [`Error::NameTaken`], [`Error::NoBackup`] (also for
-    /// one that is DELETING), [`Error::NotAvailable`], [`Error::ReadersFull`], [`Error::Held`], [`Error::Unavailable`].
+    /// one that is DELETING), [`Error::NotAvailable`], [`Error::ReadersFull`], [`Error::Held`], [`Error::NoCluster`],
+    /// [`Error::ClusterTaken`], [`Error::Unavailable`].
     async fn create(&self, create: Create, grace: Duration) -> Result<Created, Error>;
 
     /// The operation that a key was used for, in its current state; `None` for a key that was not used. Callers ask before
@@ -332,6 +345,10 @@ pub trait Store: Send + Sync + 'static {
     /// that was read and the keys of an export are free of it, all other attempts are doomed, and the recorded manifest is
     /// forgotten.
     ///
+    /// Of clusters: an adoption that succeeds leaves its record, no longer being adopted, else the record goes; a change of
+    /// connection that succeeds puts the record that was to be in the place of the one before, else it is forgotten; a
+    /// forgetting that succeeds removes the record.
+    ///
     /// # Errors
     ///
     /// [`Error::Fenced`], [`Error::NotAllowed`], [`Error::Unavailable`].
@@ -409,6 +426,28 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::Unavailable`].
     async fn expire(&self, retention: Duration) -> Result<usize, Error>;
+
+    /// The record of an adopted cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoCluster`], [`Error::Unavailable`], [`Error::Damaged`].
+    async fn cluster(&self, id: &ClusterId) -> Result<Adopted, Error>;
+
+    /// What the record of an adopted cluster is to be after the change of connection that is under way; `None` when there is
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn cluster_to_be(&self, id: &ClusterId) -> Result<Option<Adopted>, Error>;
+
+    /// Records of adopted clusters by id, at most `limit` (1 to [`PAGE_ROWS`]), those after `after` if it is given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn clusters(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<Adopted>, Error>;
 
     /// Whether the store can still be written; a poisoned store never can again.
     ///

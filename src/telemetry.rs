@@ -35,3 +35,17 @@ pub fn crash_point(name: &str) {
 #[cfg(not(feature = "crash-points"))]
 #[inline(always)]
 pub fn crash_point(_name: &str) {}
+
+/// Never goes on when the variable `REDKEEP_HANG_AT` names this point: so a test meets work in its middle. Compiled in for
+/// tests only.
+#[cfg(feature = "crash-points")]
+pub async fn hang_point(name: &str) {
+    if std::env::var("REDKEEP_HANG_AT").is_ok_and(|at| at == name) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Does nothing outside of tests.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub async fn hang_point(_name: &str) {}

@@ -4,8 +4,8 @@ use super::page::Page;
 use super::{Api, convert, request, status};
 use crate::auth::Grant;
 use crate::backup::{Backup, BackupId, HOLDS};
-use crate::executor::Draft;
-use crate::operation::{BackupChanges, Door, Expiry, Spec};
+use crate::executor::{Draft, ExportRefused};
+use crate::operation::{BackupChanges, Door, Expiry, ExportTarget, Spec};
 use crate::pb::{managed, operation as wire, own};
 use crate::store::BackupFilter;
 use tonic::{Request, Response, Status};
@@ -95,6 +95,35 @@ impl own::backup_service_server::BackupService for Api {
         let changes = changes(request)?;
         let operation = self.executor.change_backup(id, Door::Redkeep, Spec::UpdateBackup(changes), caller).await;
         let operation = operation.map_err(|error| status::store(error, "backup", &backup_id))?;
+        Ok(Response::new(convert::operation(&operation)))
+    }
+
+    async fn copy(&self, request: Request<own::CopyBackupRequest>) -> Result<Response<wire::Operation>, Status> {
+        let (grant, caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&grant, &caller).await? {
+            return Ok(operation);
+        }
+        let source = self.backup(&grant, &request.backup_id).await?.id;
+        let name = if request.name.is_empty() { crate::backup::Name::made_up() } else { request::name(&request.name)? };
+        let operation = self.executor.copy_backup(source, name, Door::Redkeep, caller).await;
+        let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;
+        Ok(Response::new(convert::operation(&operation)))
+    }
+
+    async fn export(&self, request: Request<own::ExportBackupRequest>) -> Result<Response<wire::Operation>, Status> {
+        let (grant, caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&grant, &caller).await? {
+            return Ok(operation);
+        }
+        let path = request::export_path(&request.path)?;
+        let backup = self.backup(&grant, &request.backup_id).await?;
+        self.executor.export_target_allowed(&backup.folder_id, &request.bucket).map_err(|refused| match refused {
+            ExportRefused::Unknown => status::not_found("bucket", &request.bucket),
+            ExportRefused::Forbidden => status::forbidden_bucket(&request.bucket, backup.folder_id.as_str()),
+        })?;
+        let target = ExportTarget { bucket: request.bucket, path, name: None, as_stored: request.as_stored };
+        let operation = self.executor.export_backup(backup.id, target, Door::Redkeep, caller).await;
+        let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;
         Ok(Response::new(convert::operation(&operation)))
     }
 

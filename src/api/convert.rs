@@ -65,7 +65,8 @@ fn response(response: &Response, door: Door) -> Any {
 
 fn metadata(operation: &Operation) -> Any {
     let progress = Some(progress(operation));
-    let (cluster_id, backup_id) = (operation.cluster_id.to_string(), operation.backup_id.to_string());
+    let cluster_id = operation.cluster_id.to_string();
+    let backup_id = operation.backup_id.map(|id| id.to_string()).unwrap_or_default();
     match (&operation.spec, operation.door) {
         (Spec::CreateBackup, Door::Managed) => any(&managed::BackupClusterMetadata { cluster_id, backup_id, progress }),
         (Spec::CreateBackup, Door::Redkeep | Door::MemStore) => any(&own::CreateBackupMetadata { cluster_id, backup_id, progress }),
@@ -74,6 +75,9 @@ fn metadata(operation: &Operation) -> Any {
         (Spec::DeleteBackup, Door::Redkeep | Door::MemStore) => any(&own::DeleteBackupMetadata { cluster_id, backup_id, progress }),
         (Spec::CopyBackup { source }, _) => any(&own::CopyBackupMetadata { cluster_id, backup_id, source_backup_id: source.to_string(), progress }),
         (Spec::ExportBackup(_), _) => any(&own::ExportBackupMetadata { cluster_id, backup_id, progress }),
+        (Spec::AdoptCluster, _) => any(&own::AdoptClusterMetadata { cluster_id, progress }),
+        (Spec::UpdateConnection, _) => any(&own::UpdateConnectionMetadata { cluster_id, progress }),
+        (Spec::ForgetCluster, _) => any(&own::ForgetClusterMetadata { cluster_id, progress }),
     }
 }
 
@@ -126,7 +130,7 @@ fn step_of(step: Step) -> own::progress::Step {
     }
 }
 
-/// A cluster. One that runs elsewhere always counts as RUNNING; probes set its health only.
+/// A cluster. One that runs elsewhere always counts as RUNNING once it is adopted; probes set its health only.
 pub(super) fn cluster(view: &View) -> managed::Cluster {
     let major_minor = view.version.split('.').take(2).collect::<Vec<_>>().join(".");
     let config = managed::ClusterConfig {
@@ -152,11 +156,12 @@ pub(super) fn cluster(view: &View) -> managed::Cluster {
             Health::Degraded => managed::cluster::Health::Degraded,
             Health::Dead => managed::cluster::Health::Dead,
         } as i32,
-        status: managed::cluster::Status::Running as i32,
+        status: if view.is_adopting { managed::cluster::Status::Creating } else { managed::cluster::Status::Running } as i32,
         maintenance_window: Some(managed::MaintenanceWindow {
             policy: Some(managed::maintenance_window::Policy::Anytime(managed::AnytimeMaintenanceWindow {})),
         }),
         is_ha: view.hosts.len() > 1,
+        tls_enabled: view.tls_enabled,
         ..Default::default()
     }
 }

@@ -1,18 +1,62 @@
-//! The check of a cluster: what would a backup meet, in plain words.
+//! Clusters made known, changed and forgotten; and the check of one: what would a backup meet, in plain words.
 
 use super::{Api, convert, request, status};
-use crate::cluster::{ONLY_SHARD, Role};
-use crate::fleet::Check;
+use crate::cluster::{IdError, ONLY_SHARD, Role, Trust};
+use crate::executor::{Access, Adoption, Refused};
+use crate::fleet::{BadRecord, Check};
 use crate::operation::{Operation, State};
-use crate::pb::own;
 use crate::pb::own::finding::Severity;
+use crate::pb::{operation as wire, own};
 use crate::redis::source::{self, Rules};
 use crate::redis::topology::Seen;
+use crate::redis::{Address, Credentials, Password};
 use crate::store::OperationFilter;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
 impl own::fleet_service_server::FleetService for Api {
+    async fn adopt_cluster(&self, request: Request<own::AdoptClusterRequest>) -> Result<Response<wire::Operation>, Status> {
+        let (grant, caller, request) = request::changing_secret(request, |request| self.conceal(&mut request.connection))?;
+        if let Some(operation) = self.repeated(&grant, &caller).await? {
+            return Ok(operation);
+        }
+        let id = Some(request.cluster_id).filter(|id| !id.is_empty());
+        let adoption = Adoption {
+            id: id.map(|id| id.parse()).transpose().map_err(|fault: IdError| status::invalid("cluster_id", fault.to_string()))?,
+            folder_id: request::folder_id(&grant, &request.folder_id)?,
+            name: Some(request.name).filter(|name| !name.is_empty()),
+            description: request.description,
+            labels: request::labels(request.labels),
+            allow_primary: request.allow_primary,
+            zone: Some(request.zone).filter(|zone| !zone.is_empty()),
+            access: access(request.connection)?,
+        };
+        let operation = self.executor.adopt_cluster(adoption, caller).await.map_err(|refused| refusal(refused, ""))?;
+        Ok(Response::new(convert::operation(&operation)))
+    }
+
+    async fn update_connection(&self, request: Request<own::UpdateConnectionRequest>) -> Result<Response<wire::Operation>, Status> {
+        let (grant, caller, request) = request::changing_secret(request, |request| self.conceal(&mut request.connection))?;
+        if let Some(operation) = self.repeated(&grant, &caller).await? {
+            return Ok(operation);
+        }
+        let cluster = self.cluster(&grant, &request.cluster_id)?;
+        let access = access(request.connection)?;
+        let operation = self.executor.update_connection(&cluster, access, caller).await;
+        let operation = operation.map_err(|refused| refusal(refused, &request.cluster_id))?;
+        Ok(Response::new(convert::operation(&operation)))
+    }
+
+    async fn forget_cluster(&self, request: Request<own::ForgetClusterRequest>) -> Result<Response<wire::Operation>, Status> {
+        let (grant, caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&grant, &caller).await? {
+            return Ok(operation);
+        }
+        let cluster = self.cluster(&grant, &request.cluster_id)?;
+        let operation = self.executor.forget_cluster(&cluster, caller).await.map_err(|refused| refusal(refused, &request.cluster_id))?;
+        Ok(Response::new(convert::operation(&operation)))
+    }
+
     async fn check_cluster(&self, request: Request<own::CheckClusterRequest>) -> Result<Response<own::CheckClusterResponse>, Status> {
         let (grant, request) = request::reading(request)?;
         let id = request.cluster_id;
@@ -25,7 +69,12 @@ impl own::fleet_service_server::FleetService for Api {
                 report(&id, &check, &rules, latest.first())
             }
             Err(fault) => {
-                let finding = finding(Severity::Error, "", fault.to_string(), "mend the configuration of the cluster");
+                let finding = finding(
+                    Severity::Error,
+                    "",
+                    fault.to_string(),
+                    "mend the configuration of the cluster, or give an adopted one its credentials anew with redkeep.v1.FleetService.UpdateConnection",
+                );
                 own::CheckClusterResponse {
                     cluster_id: id,
                     ready: false,
@@ -36,6 +85,62 @@ impl own::fleet_service_server::FleetService for Api {
             }
         };
         Ok(Response::new(answer))
+    }
+}
+
+impl Api {
+    /// Puts a fingerprint in the place of the password. Without a key the call is refused for its password anyway.
+    fn conceal(&self, connection: &mut Option<own::Connection>) {
+        let key = self.executor.fleet().key();
+        if let Some(credentials) = connection.as_mut().and_then(|connection| connection.credentials.as_mut()) {
+            credentials.password = key.map(|key| key.fingerprint(&credentials.password)).unwrap_or_default();
+        }
+    }
+}
+
+/// Reads how a cluster is reached. A caller must not make the service open a local socket, nor send lines of the caller's
+/// choice to whatever listens at an address.
+fn access(connection: Option<own::Connection>) -> Result<Access, Status> {
+    let connection = connection.ok_or_else(|| status::invalid("connection", "must be given"))?;
+    let node = |(index, text): (usize, &String)| match text.parse() {
+        Ok(address @ Address::Tcp { .. }) => Ok(address),
+        Ok(Address::Unix(_)) | Err(_) => Err(status::invalid(&format!("connection.nodes[{index}]"), "must be `host:port` or `[ipv6]:port`")),
+    };
+    let nodes = connection.nodes.iter().enumerate().map(node).collect::<Result<_, _>>()?;
+    let trust = match (connection.tls_ca.is_empty(), connection.tls) {
+        (true, false) => None,
+        (true, true) => Some(Trust::System),
+        (false, _) => Some(Trust::Authorities(connection.tls_ca)),
+    };
+    Ok(Access { nodes, credentials: connection.credentials.map(credentials).transpose()?, trust })
+}
+
+fn credentials(credentials: own::Credentials) -> Result<Credentials, Status> {
+    for (field, text) in [("username", &credentials.username), ("password", &credentials.password)] {
+        if text.chars().any(char::is_control) {
+            return Err(status::invalid(&format!("connection.credentials.{field}"), "must not hold control characters"));
+        }
+    }
+    let username = Some(credentials.username).filter(|username| !username.is_empty());
+    let password = Some(credentials.password).filter(|password| !password.is_empty()).map(Password::new);
+    if username.is_some() && password.is_none() {
+        return Err(status::invalid("connection.credentials.password", "must be given beside a username"));
+    }
+    Ok(Credentials { username, password })
+}
+
+/// What a refused change of a cluster is on the wire.
+fn refusal(refused: Refused, id: &str) -> Status {
+    let message = refused.to_string();
+    match refused {
+        Refused::Configured(_) => status::precondition("CONFIGURED", id, message),
+        Refused::NoKey => status::precondition("SECRETS", "[secrets] key_file", message),
+        Refused::CredentialsMissing => status::invalid("connection.credentials", message),
+        Refused::Record(BadRecord::Node(fault)) => status::invalid("connection.nodes", fault.to_string()),
+        Refused::Record(BadRecord::Tls(fault)) => status::invalid("connection.tls_ca", fault.to_string()),
+        Refused::TooLong(_) => status::invalid("connection", format!("is too long: {message}")),
+        Refused::TooMany => status::quota("clusters", message),
+        Refused::Store(error) => status::store(error, "cluster", id),
     }
 }
 
@@ -129,5 +234,49 @@ fn host(seen: &Seen, check: &Check, rules: &Rules, chosen: Option<&str>) -> own:
         lag_seconds: facts.filter(|facts| facts.role == Role::Replica).map_or(0, |facts| facts.last_io_secs.max(0)),
         reason,
         name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+    use super::*;
+    use tonic_types::StatusExt;
+
+    fn connection(node: &str, username: &str, password: &str) -> Option<own::Connection> {
+        let credentials = own::Credentials { username: username.to_owned(), password: password.to_owned() };
+        Some(own::Connection { nodes: vec!["a:1".to_owned(), node.to_owned()], credentials: Some(credentials), ..Default::default() })
+    }
+
+    #[test]
+    fn only_hosts_and_ports_are_reached_and_no_lines_are_sent() {
+        for node in ["redis-0.example:6379", "10.0.0.1:1", "[::1]:6379"] {
+            assert_eq!(access(connection(node, "", "")).unwrap().nodes[1].to_string(), node);
+        }
+        let (user, word) = ("connection.credentials.username", "connection.credentials.password");
+        for (node, username, password, field) in [
+            ("unix:/run/redis.sock", "", "", "connection.nodes[1]"),
+            ("/run/redis.sock", "", "", "connection.nodes[1]"),
+            ("redis://a:1", "", "", "connection.nodes[1]"),
+            ("a:0", "", "", "connection.nodes[1]"),
+            ("::1:1", "", "", "connection.nodes[1]"),
+            ("a:1\r\n", "", "", "connection.nodes[1]"),
+            ("b:1", "x\r\nGET / HTTP/1.1", "secret", user),
+            ("b:1", "", "x\nSET a b", word),
+            ("b:1", "backup", "", word),
+        ] {
+            let refused = access(connection(node, username, password)).unwrap_err();
+            assert_eq!(refused.get_error_details().bad_request().unwrap().field_violations[0].field, field, "{node}");
+            assert!(!refused.message().contains("secret"));
+        }
+    }
+
+    #[test]
+    fn a_certificate_means_tls() {
+        let trust = |tls, tls_ca: &str| access(Some(own::Connection { tls, tls_ca: tls_ca.to_owned(), ..Default::default() })).unwrap().trust;
+        assert_eq!(trust(false, ""), None);
+        assert_eq!(trust(true, ""), Some(Trust::System));
+        assert_eq!(trust(true, "pem"), Some(Trust::Authorities("pem".to_owned())));
+        assert_eq!(trust(false, "pem"), Some(Trust::Authorities("pem".to_owned())));
     }
 }

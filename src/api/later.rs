@@ -7,9 +7,12 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tonic::Status;
 
+const ADOPT: &str = "Redkeep starts no servers; make a cluster that runs known with redkeep.v1.FleetService.AdoptCluster";
 const NOT_OURS: &str = "Redkeep does not run this cluster; use the tools that run your servers";
-const CONFIGURED: &str = "clusters are described in the configuration file, under [[clusters]]; change it there";
-const FORGET: &str = "take the cluster out of the configuration file, under [[clusters]]; its servers go on and its backups stay";
+const CONFIGURED: &str = "use redkeep.v1.FleetService.UpdateConnection for a cluster that was adopted; one of the configuration file is described \
+    there, under [[clusters]]";
+const FORGET: &str = "use redkeep.v1.FleetService.ForgetCluster for a cluster that was adopted, or take it out of the configuration file; its servers go \
+    on and its backups stay";
 const MAINTENANCE: &str = "Redkeep plans no maintenance; use the tools that run your servers";
 const ACCESS: &str = "roles are given by folder, not by cluster: in the token file with `redkeep token create`, in the claim redkeep_roles of a JWT, or \
     under [[auth.service_accounts]]";
@@ -20,14 +23,13 @@ const ACT_AS: &str = "log in as the service account itself: send a JWT signed wi
 const WITHDRAW: &str = "a short-lived token ends by itself within 12 hours, and at once with what it was made from: `redkeep token revoke`";
 const LOGS: &str = "read the log on the server itself";
 const RESHARDING: &str = "use redis-cli --cluster on the servers";
-const FILES: &str = "copy the files from the folder in storage that redkeep.v1.BackupService.Get shows as `path`; those ending in .zst are \
-    compressed with zstd";
 
 /// What to say of each call, in order of its path.
-const SENTENCES: [(&str, &str); 56] = [
-    ("/redkeep.v1.BackupService/Copy", FILES),
-    ("/redkeep.v1.BackupService/Export", FILES),
-    ("/redkeep.v1.BackupService/GetDownloadLinks", FILES),
+const SENTENCES: [(&str, &str); 51] = [
+    (
+        "/redkeep.v1.BackupService/GetDownloadLinks",
+        "write the dump to a bucket with redkeep.v1.BackupService.Export, or copy the files from the folder in storage that redkeep.v1.BackupService.Get shows as `path`",
+    ),
     (
         "/redkeep.v1.BackupService/Import",
         "keep the dump as a file, or start a server on it and take a backup of that server with redkeep.v1.BackupService.Create",
@@ -39,9 +41,6 @@ const SENTENCES: [(&str, &str); 56] = [
         "/redkeep.v1.BackupService/Verify",
         "every dump is checked while it is taken, and redkeep.v1.BackupService.Get shows the `level` reached; to go further start a server on the artifact",
     ),
-    ("/redkeep.v1.FleetService/AdoptCluster", "clusters are made known in the configuration file, under [[clusters]]"),
-    ("/redkeep.v1.FleetService/ForgetCluster", FORGET),
-    ("/redkeep.v1.FleetService/UpdateConnection", CONFIGURED),
     ("/redkeep.v1.OperationService/Watch", "use redkeep.v1.OperationService.Wait with the `revision` seen last"),
     ("/yandex.cloud.iam.v1.IamTokenService/CreateForServiceAccount", ACT_AS),
     ("/yandex.cloud.iam.v1.IamTokenService/Revoke", WITHDRAW),
@@ -57,7 +56,7 @@ const SENTENCES: [(&str, &str); 56] = [
     ("/yandex.cloud.mdb.redis.v1.ChangeFreezeService/Terminate", MAINTENANCE),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/AddHosts", NOT_OURS),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/AddShard", RESHARDING),
-    ("/yandex.cloud.mdb.redis.v1.ClusterService/Create", NOT_OURS),
+    ("/yandex.cloud.mdb.redis.v1.ClusterService/Create", ADOPT),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/Delete", FORGET),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/DeleteHosts", NOT_OURS),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/DeleteShard", RESHARDING),
@@ -116,13 +115,18 @@ mod tests {
     use tower::ServiceExt;
 
     /// Every call that is built.
-    const BUILT: [&str; 24] = [
+    const BUILT: [&str; 29] = [
+        "/redkeep.v1.BackupService/Copy",
         "/redkeep.v1.BackupService/Create",
         "/redkeep.v1.BackupService/Delete",
+        "/redkeep.v1.BackupService/Export",
         "/redkeep.v1.BackupService/Get",
         "/redkeep.v1.BackupService/List",
         "/redkeep.v1.BackupService/Update",
+        "/redkeep.v1.FleetService/AdoptCluster",
         "/redkeep.v1.FleetService/CheckCluster",
+        "/redkeep.v1.FleetService/ForgetCluster",
+        "/redkeep.v1.FleetService/UpdateConnection",
         "/redkeep.v1.OperationService/List",
         "/redkeep.v1.OperationService/Wait",
         "/yandex.cloud.endpoint.ApiEndpointService/Get",

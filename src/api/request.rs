@@ -1,6 +1,7 @@
 //! What the handlers read of a request beside its message: identifiers, folders, the key that makes a call repeatable.
 
 use super::status::{self, invalid, not_found};
+use crate::artifacts::bucket::Key;
 use crate::auth::Grant;
 use crate::backup::{BackupId, Labels, Name};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
@@ -29,6 +30,20 @@ pub(super) fn reading<T>(mut request: Request<T>) -> Result<(Grant, T), Status> 
 /// Splits a changing call into what its caller was let in for, who asks, with the key and the digest of the request, and the
 /// message.
 pub(super) fn changing<T: Message + prost::Name>(request: Request<T>) -> Result<(Grant, Caller, T), Status> {
+    split(request, digest_of)
+}
+
+/// As [`changing`], for a message with secrets: the digest, which is kept, is that of a copy in which `conceal` has put
+/// something else in their place.
+pub(super) fn changing_secret<T: Message + prost::Name + Clone>(request: Request<T>, conceal: impl FnOnce(&mut T)) -> Result<(Grant, Caller, T), Status> {
+    split(request, |message| {
+        let mut copy = message.clone();
+        conceal(&mut copy);
+        digest_of(&copy)
+    })
+}
+
+fn split<T>(request: Request<T>, digest: impl FnOnce(&T) -> [u8; 32]) -> Result<(Grant, Caller, T), Status> {
     let key = match request.metadata().get(IDEMPOTENCY_KEY) {
         None => None,
         Some(value) => {
@@ -37,7 +52,7 @@ pub(super) fn changing<T: Message + prost::Name>(request: Request<T>) -> Result<
         }
     };
     let (grant, message) = reading(request)?;
-    let key = key.map(|key| (key, digest_of(&message)));
+    let key = key.map(|key| (key, digest(&message)));
     let caller = Caller { subject: grant.subject().to_owned(), key };
     Ok((grant, caller, message))
 }
@@ -80,6 +95,20 @@ pub(super) fn folder_id(grant: &Grant, text: &str) -> Result<FolderId, Status> {
 /// A backup's name.
 pub(super) fn name(text: &str) -> Result<Name, Status> {
     text.parse().map_err(|fault: crate::backup::BadName| invalid("name", fault.to_string()))
+}
+
+/// Folders in a bucket, with `/` between them and at neither end; may be empty. Each has letters, digits, `-`, `_` and `.`.
+pub(super) fn export_path(text: &str) -> Result<String, Status> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
+    if !text.chars().all(legal) {
+        return Err(invalid("path", "must have only letters, digits, `-`, `_` and `.`, with `/` between folders"));
+    }
+    if !text.is_empty()
+        && let Err(bad) = text.parse::<Key>()
+    {
+        return Err(invalid("path", bad.to_string()));
+    }
+    Ok(text.to_owned())
 }
 
 /// Labels; the validator has checked them.
@@ -141,6 +170,35 @@ mod tests {
         let mut request = admitted();
         request.metadata_mut().insert(IDEMPOTENCY_KEY, "k".repeat(128).parse().unwrap());
         assert!(changing(request).unwrap().1.key.is_some());
+    }
+
+    #[test]
+    fn a_concealed_secret_is_not_in_the_digest() {
+        let request = |password: &str| {
+            let credentials = own::Credentials { username: String::new(), password: password.to_owned() };
+            let message =
+                own::AdoptClusterRequest { connection: Some(own::Connection { credentials: Some(credentials), ..Default::default() }), ..Default::default() };
+            let mut request = Request::new(message);
+            request.extensions_mut().insert(Grant::new(Identity::anonymous().into(), Role::Editor).unwrap());
+            request.metadata_mut().insert(IDEMPOTENCY_KEY, "k".parse().unwrap());
+            let conceal = |message: &mut own::AdoptClusterRequest| message.connection = None;
+            let (_, caller, message) = changing_secret(request, conceal).unwrap();
+            assert_eq!(message.connection.unwrap().credentials.unwrap().password, password);
+            caller.key.unwrap().1
+        };
+        assert_eq!(request("hunter2"), request("hunter3"));
+    }
+
+    #[test]
+    fn a_path_stays_in_its_bucket() {
+        for good in ["", "a", "daily/2030-01-31", "a.b/_c/-d", "...", &"a/".repeat(100).trim_end_matches('/')] {
+            assert_eq!(export_path(good).unwrap(), good);
+        }
+        for bad in ["/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/..", "a/.", "a b", "a\\b", "a\0", "é", "a\n", ".redkeep", "a/.redkeep/b", "~/a:b"]
+        {
+            let refused = export_path(bad).expect_err(bad);
+            assert_eq!((refused.code(), refused.message().starts_with("path must")), (tonic::Code::InvalidArgument, true), "{bad}: {refused:?}");
+        }
     }
 
     #[test]

@@ -29,10 +29,34 @@ pub(super) fn not_found(kind: &str, name: &str) -> Status {
     Status::with_error_details(Code::NotFound, format!("{kind} {} not found", shown(name)), details)
 }
 
+/// The bucket is there, but not for backups of this folder.
+pub(super) fn forbidden_bucket(bucket: &str, folder: &str) -> Status {
+    let message = format!("bucket {} does not take backups of folder \"{folder}\"; it is listed under `folders` of [[buckets]] which it takes", shown(bucket));
+    let details = ErrorDetails::with_resource_info("bucket", bucket, "", "not open to this folder");
+    Status::with_error_details(Code::PermissionDenied, message, details)
+}
+
 /// A name from a request as it is shown: bounded, and without control characters.
 fn shown(name: &str) -> String {
     let text: String = name.chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect();
     format!("\"{text}\"")
+}
+
+/// There is a cluster of this id, whoever can see it.
+pub(super) fn cluster_taken(id: &str) -> Status {
+    let details = ErrorDetails::with_resource_info("cluster", id, "", "the id is taken");
+    Status::with_error_details(
+        Code::AlreadyExists,
+        format!("the cluster id {} is taken; choose another, or leave it out to have one made up", shown(id)),
+        details,
+    )
+}
+
+/// There are as many as may be.
+pub(super) fn quota(subject: &str, message: impl Into<String>) -> Status {
+    let message = message.into();
+    let details = ErrorDetails::with_quota_failure_violation(subject, message.clone());
+    Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
 /// The state forbids it.
@@ -80,6 +104,8 @@ pub(super) fn store(error: store::Error, kind: &str, subject: &str) -> Status {
     match error {
         store::Error::NoOperation => not_found("operation", subject),
         store::Error::NoBackup => not_found("backup", subject),
+        store::Error::NoCluster => not_found("cluster", subject),
+        store::Error::ClusterTaken(id) => cluster_taken(id.as_str()),
         store::Error::Conflict(id) => {
             // Known clients look for exactly this text, wait for the operation that it names, and try again.
             let message = format!("conflicting operation \"{id}\" detected");
@@ -120,7 +146,7 @@ pub(super) fn store(error: store::Error, kind: &str, subject: &str) -> Status {
 fn code(reason: Reason) -> Code {
     match reason {
         Reason::SourceUnreachable | Reason::SourceNotReady | Reason::SourceSave | Reason::SnapshotCut | Reason::StorageUnavailable => Code::Unavailable,
-        Reason::SourceCredentials => Code::Unauthenticated,
+        Reason::SourceCredentials | Reason::SourceCertificate => Code::Unauthenticated,
         Reason::SourcePermission | Reason::StorageDenied => Code::PermissionDenied,
         Reason::SourceRole | Reason::SourceVersion => Code::FailedPrecondition,
         Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget => Code::ResourceExhausted,

@@ -413,3 +413,148 @@ async fn blocking<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> Res
         Err(_) => Err(Error::unavailable(format!("no answer within {} s", limit.as_secs()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    fn bucket() -> (tempfile::TempDir, Bucket, PathBuf) {
+        let around = tempfile::tempdir().unwrap();
+        let (root, artifacts) = (around.path().join("exports"), around.path().join("artifacts"));
+        std::fs::create_dir(&artifacts).unwrap();
+        let options = Options { name: "reports".parse().unwrap(), root: root.clone(), folders: vec!["default".parse().unwrap()] };
+        (around, Bucket::open(options, &artifacts).unwrap(), root)
+    }
+
+    fn key(text: &str) -> Key {
+        text.parse().unwrap()
+    }
+
+    fn sha256(bytes: &[u8]) -> String {
+        super::super::transfer::hex(digest::digest(&digest::SHA256, bytes).as_ref())
+    }
+
+    async fn stage(bucket: &Bucket, staging: &str, number: usize, bytes: &[u8]) {
+        let mut staged = bucket.stage(staging, number).await.unwrap();
+        staged.write_all(bytes).unwrap();
+        staged.finish().unwrap();
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn keys_lead_downwards_only() {
+        for good in ["a", "a/b.rdb", "...", "a..b", "보고서/일일.rdb", "-", &"k".repeat(1024)] {
+            assert_eq!(key(good).to_string(), good);
+        }
+        for (bad, why) in [
+            ("", BadKey::Empty),
+            ("/", BadKey::Empty),
+            ("/a", BadKey::Empty),
+            ("a/", BadKey::Empty),
+            ("a//b", BadKey::Empty),
+            (".", BadKey::Reserved),
+            ("..", BadKey::Reserved),
+            ("a/../b", BadKey::Reserved),
+            ("a/.", BadKey::Reserved),
+            (".redkeep/x", BadKey::Reserved),
+            ("a/.redkeep", BadKey::Reserved),
+            ("a\\b", BadKey::Character),
+            ("a\0b", BadKey::Character),
+            ("a\n", BadKey::Character),
+            (&"k".repeat(1025), BadKey::Long),
+        ] {
+            assert_eq!(bad.parse::<Key>(), Err(why), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_is_whole_or_not_there() {
+        let (_around, bucket, root) = bucket();
+        let key = key("daily/a.rdb");
+        stage(&bucket, "one-1", 0, b"dump").await;
+        assert_eq!(bucket.length(&key).await.unwrap(), None);
+        bucket.publish("one-1", 0, &key, 4, &sha256(b"dump")).await.unwrap();
+        assert_eq!(bucket.length(&key).await.unwrap(), Some(4));
+        // Again, by the same and by another that made the same, also when what was staged is gone.
+        bucket.publish("one-1", 0, &key, 4, &sha256(b"dump")).await.unwrap();
+        stage(&bucket, "two-1", 0, b"dump").await;
+        bucket.publish("two-1", 0, &key, 4, &sha256(b"dump")).await.unwrap();
+        assert_eq!(bucket.remove_staged("one-1").await.unwrap(), 1);
+        bucket.publish("one-1", 0, &key, 4, &sha256(b"dump")).await.unwrap();
+        assert_eq!(bucket.remove_staged("two-1").await.unwrap(), 1);
+        assert_eq!(bucket.remove_staged("two-1").await.unwrap(), 0);
+        assert_eq!((names(&root), names(&root.join("daily"))), (vec!["daily".to_owned()], vec!["a.rdb".to_owned()]));
+        assert_eq!(std::fs::read(root.join("daily/a.rdb")).unwrap(), b"dump");
+        let mode = |path: &str| std::fs::metadata(root.join(path)).unwrap().permissions().mode() & 0o777;
+        // Never more than this; the process may be told to give less.
+        assert_eq!((mode("daily") & !0o750, mode("daily/a.rdb") & !0o640), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_replaced_and_only_what_is_ours_is_withdrawn() {
+        let (_around, bucket, root) = bucket();
+        let (mine, other) = (key("mine"), key("other"));
+        std::fs::write(root.join("other"), b"else").unwrap();
+        stage(&bucket, "one-1", 0, b"dump").await;
+        let refused = bucket.publish("one-1", 0, &other, 4, &sha256(b"dump")).await;
+        assert!(matches!(&refused, Err(Error::Exists(name)) if name == "other"), "{refused:?}");
+        bucket.publish("one-1", 0, &mine, 4, &sha256(b"dump")).await.unwrap();
+        bucket.withdraw("one-1", 0, &other).await.unwrap();
+        bucket.withdraw("one-1", 0, &mine).await.unwrap();
+        bucket.withdraw("one-1", 0, &mine).await.unwrap();
+        bucket.remove_staged("one-1").await.unwrap();
+        assert_eq!(names(&root), ["other"]);
+        assert_eq!(std::fs::read(root.join("other")).unwrap(), b"else");
+        // A late worker finds nothing to publish.
+        assert!(matches!(bucket.publish("one-1", 0, &mine, 4, &sha256(b"dump")).await, Err(Error::Missing(_))));
+        // What is no object is in the way, too.
+        std::fs::create_dir(root.join("folder")).unwrap();
+        assert!(matches!(bucket.length(&key("folder")).await, Err(Error::Exists(_))));
+        assert!(matches!(bucket.length(&key("other/inside")).await, Err(Error::Denied(_))));
+        assert!(matches!(bucket.length(&key(&"n".repeat(300))).await, Err(Error::Denied("a part of its path is too long"))));
+    }
+
+    #[tokio::test]
+    async fn no_link_leads_out_of_the_root() {
+        let (around, bucket, root) = bucket();
+        let outside = around.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("secret"), b"dump").unwrap();
+        symlink(&outside, root.join("link")).unwrap();
+        symlink(outside.join("secret"), root.join("file")).unwrap();
+        stage(&bucket, "one-1", 0, b"dump").await;
+        for text in ["link/a", "link/deeper/a"] {
+            assert!(matches!(bucket.length(&key(text)).await, Err(Error::Denied(_))), "{text}");
+            assert!(matches!(bucket.publish("one-1", 0, &key(text), 4, &sha256(b"dump")).await, Err(Error::Denied(_))), "{text}");
+        }
+        // Not even to look whether the bytes are the same.
+        assert!(matches!(bucket.publish("one-1", 0, &key("file"), 4, &sha256(b"dump")).await, Err(Error::Exists(_))));
+        assert_eq!(names(&outside), ["secret"]);
+        bucket.remove_staged("one-1").await.unwrap();
+        // Nor is anything staged, or removed, behind one.
+        symlink(&outside, root.join(STAGING)).unwrap();
+        assert!(matches!(bucket.stage("one-1", 0).await, Err(Error::Denied(_))));
+        assert!(matches!(bucket.remove_staged("one-1").await, Err(Error::Denied(_))));
+        assert_eq!(std::fs::metadata(outside.join("secret")).unwrap().nlink(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_bucket_keeps_apart_from_artifacts() {
+        let around = tempfile::tempdir().unwrap();
+        let artifacts = around.path().join("artifacts");
+        std::fs::create_dir(&artifacts).unwrap();
+        symlink(&artifacts, around.path().join("link")).unwrap();
+        std::fs::write(around.path().join("file"), b"").unwrap();
+        for (root, why) in [("link", "lies inside"), ("artifacts/x", "lies inside"), ("", "lies inside"), ("file", "is not a folder")] {
+            let options = Options { name: "reports".parse().unwrap(), root: around.path().join(root), folders: Vec::new() };
+            let fault = Bucket::open(options, &artifacts).unwrap_err().to_string();
+            assert!(fault.starts_with("bucket reports cannot be used: ") && fault.contains(why), "{root}: {fault}");
+        }
+    }
+}

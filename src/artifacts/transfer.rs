@@ -6,6 +6,7 @@
 use super::bucket::Staged;
 use super::manifest::Segment;
 use super::{Error, Folder, PART_BYTES, PART_TIMEOUT, SEAL_TIMEOUT, Storage, within};
+use crate::telemetry::hang_point;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use object_store::path::Path;
@@ -106,6 +107,7 @@ impl Storage {
             stored?;
             moved(length);
             next = following?;
+            hang_point("copy.moving").await;
         }
         if let Err(damage) = hold(segment, context) {
             upload.abort().await;
@@ -146,7 +148,7 @@ impl Storage {
                 let mut pieces = self.pieces(folder, segment, PIECE_BYTES).await?;
                 while let Some(piece) = pieces.next().await? {
                     match timeout(PART_TIMEOUT, pieces_out.send(piece)).await {
-                        Ok(Ok(())) => {}
+                        Ok(Ok(())) => hang_point("export.moving").await,
                         // The writer has failed, and says why itself.
                         Ok(Err(_)) => return Ok(()),
                         Err(_) => return Err(Move::Bucket(Error::Stalled)),
@@ -195,6 +197,7 @@ fn write(segments: &[Segment], content: Content, staged: Staged, mut pieces: mps
         let damaged = |what: String| Move::Storage(Error::Corrupt { name: segment.file.clone(), what });
         let mut context = digest::Context::new(&digest::SHA256);
         let mut left = segment.stored_bytes;
+        let mut told = sink.bytes;
         let mut output = match content {
             Content::Stored | Content::Plain(_) => Output::Plain(&mut sink),
             Content::Zstd(_) => {
@@ -206,7 +209,6 @@ fn write(segments: &[Segment], content: Content, staged: Staged, mut pieces: mps
             let Some(piece) = pieces.blocking_recv() else { return Err(Move::Storage(Error::unavailable("the reading ended early"))) };
             context.update(&piece);
             left = left.saturating_sub(piece.len() as u64);
-            let before = output.sink().bytes;
             if let Err(fault) = output.write_all(&piece) {
                 return Err(match output.sink().fault.take() {
                     Some(fault) => fault,
@@ -214,10 +216,12 @@ fn write(segments: &[Segment], content: Content, staged: Staged, mut pieces: mps
                     None => damaged(format!("it cannot be decoded: {fault}")),
                 });
             }
-            moved(piece.len() as u64, output.sink().bytes - before);
+            moved(piece.len() as u64, output.sink().bytes - told);
+            told = output.sink().bytes;
         }
         let flushed = output.flush();
         drop(output);
+        moved(0, sink.bytes - told);
         if let Some(fault) = sink.fault.take() {
             return Err(fault);
         }
@@ -311,4 +315,152 @@ fn hold(segment: &Segment, context: digest::Context) -> Result<(), Error> {
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Compression, Options, SEGMENT_BYTES, bucket};
+    use super::*;
+    use crate::backup::BackupId;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// A storage with a bucket, and a folder with a dump in segments.
+    struct Room {
+        around: tempfile::TempDir,
+        storage: Storage,
+        folder: Folder,
+        dump: Vec<u8>,
+        segments: Vec<Segment>,
+    }
+
+    impl Room {
+        /// A dump of which each segment holds so many bytes, compressed in frames of 100,000.
+        async fn new(segment_lengths: &[usize], compressed: bool) -> Self {
+            let around = tempfile::tempdir().unwrap();
+            let options = Options { root: around.path().join("artifacts"), compression: Compression::None, segment_bytes: SEGMENT_BYTES };
+            let bucket = bucket::Options { name: "reports".parse().unwrap(), root: around.path().join("exports"), folders: Vec::new() };
+            let storage = Storage::open(options).unwrap().with_buckets(vec![bucket]).unwrap();
+            let folder = Folder::of_backup(&"default".parse().unwrap(), &"main".parse().unwrap(), BackupId::new());
+            let length: usize = segment_lengths.iter().sum();
+            let dump: Vec<u8> = (0..u32::try_from(length).unwrap()).map(|index| (index / 7 % 251) as u8).collect();
+            let mut room = Self { around, storage, folder, dump: dump.clone(), segments: Vec::new() };
+            let mut rest = dump.as_slice();
+            for (index, length) in segment_lengths.iter().enumerate() {
+                let (plain, later) = rest.split_at(*length);
+                rest = later;
+                let stored = if compressed { plain.chunks(100_000).flat_map(|run| zstd::bulk::compress(run, 1).unwrap()).collect() } else { plain.to_vec() };
+                let file = format!("shard1-{index}.rdb");
+                room.put(&file, &stored);
+                let sha256 = hex(digest::digest(&digest::SHA256, &stored).as_ref());
+                room.segments.push(Segment { file, stored_bytes: stored.len() as u64, sha256 });
+            }
+            room
+        }
+
+        fn path(&self, file: &str) -> std::path::PathBuf {
+            self.around.path().join("artifacts").join(self.folder.as_str()).join(file)
+        }
+
+        fn put(&self, file: &str, bytes: &[u8]) {
+            std::fs::create_dir_all(self.path("")).unwrap();
+            std::fs::write(self.path(file), bytes).unwrap();
+        }
+
+        fn flip(&self, file: &str, at: usize) {
+            let mut bytes = std::fs::read(self.path(file)).unwrap();
+            bytes[at] ^= 1;
+            self.put(file, &bytes);
+        }
+
+        /// Exports to the staging of this name; gives what was written with the bytes, and what was told of read and written.
+        async fn export(&self, staging: &str, content: Content) -> Result<(Written, Vec<u8>, (u64, u64)), Move> {
+            let staged = self.storage.bucket("reports").unwrap().stage(staging, 0).await.unwrap();
+            let told = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
+            let counted = Arc::clone(&told);
+            let moved = move |read, written| {
+                counted.0.fetch_add(read, Ordering::Relaxed);
+                counted.1.fetch_add(written, Ordering::Relaxed);
+            };
+            let written = self.storage.export(&self.folder, &self.segments, content, staged, moved).await?;
+            let bytes = std::fs::read(self.around.path().join("exports/.redkeep").join(staging).join("0")).unwrap();
+            Ok((written, bytes, (told.0.load(Ordering::Relaxed), told.1.load(Ordering::Relaxed))))
+        }
+    }
+
+    const LENGTHS: [usize; 3] = [3_000_000, 1, 2_345_678];
+
+    #[tokio::test]
+    async fn segments_come_out_as_one_dump() {
+        for compressed in [false, true] {
+            let room = Room::new(&LENGTHS, compressed).await;
+            let length = room.dump.len() as u64;
+            let stored_length: u64 = room.segments.iter().map(|segment| segment.stored_bytes).sum();
+            let decoded = if compressed { Content::Zstd(length) } else { Content::Plain(length) };
+            let (written, bytes, told) = room.export("a", decoded).await.unwrap();
+            assert!(bytes == room.dump, "{compressed}");
+            assert_eq!(written, Written { bytes: length, sha256: hex(digest::digest(&digest::SHA256, &room.dump).as_ref()) });
+            assert_eq!(told, (stored_length, length));
+            let (_, bytes, _) = room.export("b", Content::Stored).await.unwrap();
+            let stored: Vec<u8> = room.segments.iter().flat_map(|segment| std::fs::read(room.path(&segment.file)).unwrap()).collect();
+            assert!(bytes == stored, "{compressed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn damage_is_found_wherever_it_is() {
+        let room = Room::new(&LENGTHS, true).await;
+        let length = room.dump.len() as u64;
+        let to = Folder::of_backup(&"default".parse().unwrap(), &"main".parse().unwrap(), BackupId::new());
+        let file = room.segments[2].file.clone();
+        let size = std::fs::metadata(room.path(&file)).unwrap().len() as usize;
+        for (number, at) in [0, 5, size / 2, size - 1].into_iter().enumerate() {
+            room.flip(&file, at);
+            for (kind, content) in [("z", Content::Zstd(length)), ("s", Content::Stored)] {
+                let refused = room.export(&format!("{kind}{number}"), content).await;
+                assert!(matches!(&refused, Err(Move::Storage(Error::Corrupt { name, .. })) if *name == file), "byte {at}: {refused:?}");
+            }
+            let refused = room.storage.copy_segment(&room.folder, &to, &room.segments[2], |_| {}).await;
+            assert!(matches!(&refused, Err(Error::Corrupt { name, .. }) if *name == file), "byte {at}: {refused:?}");
+            assert!(matches!(room.storage.length(&to, &file).await, Err(Error::Missing(_))));
+            room.flip(&file, at);
+        }
+        // A length that differs, either way, and nothing at all.
+        let whole = std::fs::read(room.path(&file)).unwrap();
+        for bytes in [&whole[..whole.len() - 1], &[&whole[..], b"x"].concat()] {
+            room.put(&file, bytes);
+            let refused = room.storage.copy_segment(&room.folder, &to, &room.segments[2], |_| {}).await;
+            assert!(matches!(&refused, Err(Error::Corrupt { what, .. }) if what.contains("instead of")), "{refused:?}");
+        }
+        std::fs::remove_file(room.path(&file)).unwrap();
+        assert!(matches!(room.export("gone", Content::Zstd(length)).await, Err(Move::Storage(Error::Missing(_)))));
+        assert!(matches!(room.storage.copy_segment(&room.folder, &to, &room.segments[2], |_| {}).await, Err(Error::Missing(_))));
+    }
+
+    /// Goal: what decodes to another length than the manifest tells is refused, and no more than that is ever written.
+    #[tokio::test]
+    async fn a_dump_has_the_length_of_its_manifest() {
+        let room = Room::new(&[50_000_000], true).await;
+        let length = room.dump.len() as u64;
+        for wrong in [0, 1000, length - 1, length + 1] {
+            let refused = room.export(&format!("w{wrong}"), Content::Zstd(wrong)).await;
+            assert!(matches!(&refused, Err(Move::Storage(Error::Corrupt { .. }))), "{wrong}: {refused:?}");
+            let staged = room.around.path().join(format!("exports/.redkeep/w{wrong}/0"));
+            assert!(std::fs::metadata(staged).unwrap().len() <= wrong.min(length));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_has_the_bytes_and_a_file_of_its_own() {
+        use std::os::unix::fs::MetadataExt;
+        let room = Room::new(&[20_000_000], false).await;
+        let to = Folder::of_backup(&"default".parse().unwrap(), &"main".parse().unwrap(), BackupId::new()).attempt(1);
+        let moved = AtomicU64::new(0);
+        let count = |bytes| {
+            moved.fetch_add(bytes, Ordering::Relaxed);
+        };
+        room.storage.copy_segment(&room.folder, &to, &room.segments[0], count).await.unwrap();
+        let copy = room.around.path().join("artifacts").join(to.as_str()).join(&room.segments[0].file);
+        assert!(std::fs::read(&copy).unwrap() == room.dump);
+        assert_eq!((moved.load(Ordering::Relaxed), std::fs::metadata(&copy).unwrap().nlink()), (20_000_000, 1));
+    }
 }

@@ -306,7 +306,10 @@ pub(super) mod tests {
     use aws_lc_rs::encoding::AsDer;
     use aws_lc_rs::rand::SystemRandom;
     use aws_lc_rs::rsa::KeySize;
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair};
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding,
+        RsaKeyPair,
+    };
     use aws_lc_rs::{digest, hmac};
     use base64::engine::general_purpose::STANDARD;
     use serde_json::json;
@@ -471,6 +474,22 @@ pub(super) mod tests {
         assert!(with(ec.clone(), "crv", json!("P-521")).is_err());
         assert!(with(ec, "alg", json!("ES256")).is_ok());
         assert!(from_jwk(json!({ "kty": "oct", "kid": "o", "k": "c2VjcmV0" })).is_err());
+    }
+
+    #[test]
+    fn other_curves_are_taken_too() {
+        let (ed, p384) = (Ed25519KeyPair::generate().unwrap(), EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap());
+        let point = p384.public_key().as_ref();
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let ed_jwk = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "k", "alg": "EdDSA", "x": text(ed.public_key().as_ref()) });
+        let p384_jwk = json!({ "kty": "EC", "crv": "P-384", "kid": "k", "x": text(&point[1..49]), "y": text(&point[49..97]) });
+        let of_ed = jwt(&json!({ "alg": "EdDSA", "kid": "k" }), &good(), |bytes| ed.sign(bytes).as_ref().to_vec());
+        let of_p384 = jwt(&json!({ "alg": "ES384", "kid": "k" }), &good(), ec_sign(&p384));
+        for (jwk, token, other) in [(ed_jwk, &of_ed, &of_p384), (p384_jwk, &of_p384, &of_ed)] {
+            let key = from_jwk(jwk).unwrap();
+            assert!(bearer(token, &key, &terms()).is_ok());
+            assert_eq!(bearer(other, &key, &terms()).unwrap_err(), Invalid::Algorithm);
+        }
     }
 
     #[test]

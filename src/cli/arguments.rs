@@ -1,12 +1,13 @@
 //! Values on the command line that are more than text: each is read and checked here, before anything is sent.
 
+use crate::config::Host;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 use tonic::transport::Uri;
 
-/// Where the service listens: `http://host:port`.
+/// Where the service listens: `https://host:port`, or `http://host:port` in clear text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address(Uri);
 
@@ -14,6 +15,22 @@ impl Address {
     /// The address as the transport takes it.
     pub fn uri(&self) -> Uri {
         self.0.clone()
+    }
+
+    /// Whether TLS is spoken there.
+    pub fn is_tls(&self) -> bool {
+        self.0.scheme_str() == Some("https")
+    }
+
+    /// Whether what is sent there never leaves this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.0.host().and_then(|host| host.parse::<Host>().ok()).is_some_and(|host| host.is_loopback())
+    }
+
+    /// The same place with the other scheme.
+    pub(super) fn with_other_scheme(&self) -> String {
+        let scheme = if self.is_tls() { "http" } else { "https" };
+        format!("{scheme}://{}", self.0.authority().map_or("", |authority| authority.as_str()))
     }
 }
 
@@ -23,10 +40,8 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = text.parse().map_err(|_| "expected a URL such as http://127.0.0.1:7379".to_owned())?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err("this version speaks clear text only; use http://, on a network that you trust".to_owned()),
-            _ => return Err("expected a URL that begins with http://".to_owned()),
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err("expected a URL that begins with https:// or http://".to_owned());
         }
         let host = uri.authority().map_or("", |authority| authority.as_str());
         if host.is_empty() || host.starts_with(':') {
@@ -44,7 +59,7 @@ impl FromStr for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0.authority().map_or("", |authority| authority.as_str()))
+        write!(f, "{}://{}", self.0.scheme_str().unwrap_or("http"), self.0.authority().map_or("", |authority| authority.as_str()))
     }
 }
 
@@ -154,7 +169,7 @@ mod tests {
             ("http://127.0.0.1:7379", Ok("http://127.0.0.1:7379")),
             ("http://[::1]:7379/", Ok("http://[::1]:7379")),
             ("keep.example:80", Ok("http://keep.example:80")),
-            ("https://keep.example", Err("clear text")),
+            ("https://keep.example", Ok("https://keep.example")),
             ("ftp://keep.example", Err("http://")),
             ("http://me:secret@keep.example", Err("token")),
             ("http://keep.example/api", Err("without a path")),
@@ -168,6 +183,21 @@ mod tests {
                 (Err(fault), Err(part)) => assert!(fault.contains(part), "{text}: {fault}"),
                 (outcome, _) => panic!("{text}: {outcome:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn what_stays_on_this_machine() {
+        for (text, expected) in [
+            ("http://127.0.0.1:7379", true),
+            ("http://localhost", true),
+            ("https://[::1]:1", true),
+            ("http://localhost.example", false),
+            ("http://127.0.0.1.example", false),
+            ("http://10.0.0.1:7379", false),
+            ("http://0.0.0.0:7379", false),
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().is_loopback(), expected, "{text}");
         }
     }
 

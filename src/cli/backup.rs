@@ -1,13 +1,14 @@
-//! `redkeep backup`: taking, listing, showing, changing and deleting backups.
+//! `redkeep backup`: taking, listing, showing, changing, copying, exporting and deleting backups.
 
 use super::client::{Session, changing};
-use super::error::{Error, Exit};
+use super::error::Error;
 use super::table::{self, Facts, Grid};
-use super::{BackupCommand, CreateBackup, DeleteBackup, Expires, ListOfCluster, Output, UpdateBackup, json, operation, print, text};
+use super::{
+    BackupCommand, CopyBackup, CreateBackup, DeleteBackup, Expires, ExportBackup, ListOfCluster, Output, UpdateBackup, json, labels, operation, print, text,
+};
 use crate::pb::own::backup::{Level, State};
 use crate::pb::own::{self, Backup, ShardArtifact};
 use chrono::{DateTime, Utc};
-use std::collections::BTreeMap;
 use tonic::Response;
 
 /// Carries out a command on backups.
@@ -17,6 +18,8 @@ pub(super) async fn run(session: &Session, command: BackupCommand) -> Result<(),
         BackupCommand::List(args) => list(session, args).await,
         BackupCommand::Get(args) => get(session, args.id).await,
         BackupCommand::Update(args) => update(session, args).await,
+        BackupCommand::Copy(args) => copy(session, args).await,
+        BackupCommand::Export(args) => export(session, args).await,
         BackupCommand::Delete(args) => delete(session, args).await,
     }
 }
@@ -71,6 +74,21 @@ async fn update(session: &Session, args: UpdateBackup) -> Result<(), Error> {
     operation::settle(session, operation, wait).await
 }
 
+async fn copy(session: &Session, args: CopyBackup) -> Result<(), Error> {
+    let request = own::CopyBackupRequest { backup_id: args.id, name: args.name.unwrap_or_default() };
+    let request = changing(request, args.change.idempotency_key.as_deref())?;
+    let operation = session.change(session.backups().copy(request)).await?;
+    operation::settle(session, operation, args.change.wait).await
+}
+
+async fn export(session: &Session, args: ExportBackup) -> Result<(), Error> {
+    let path = args.path.unwrap_or_default();
+    let request = own::ExportBackupRequest { backup_id: args.id, bucket: args.bucket, path, as_stored: args.as_stored };
+    let request = changing(request, args.change.idempotency_key.as_deref())?;
+    let operation = session.change(session.backups().export(request)).await?;
+    operation::settle(session, operation, args.change.wait).await
+}
+
 async fn delete(session: &Session, args: DeleteBackup) -> Result<(), Error> {
     let request = changing(own::DeleteBackupRequest { backup_id: args.id }, args.change.idempotency_key.as_deref())?;
     let operation = session.change(session.backups().delete(request)).await?;
@@ -98,17 +116,6 @@ fn update_request(args: UpdateBackup, now: DateTime<Utc>) -> Result<own::UpdateB
         holds: args.holds,
         clear_suspect: false,
     })
-}
-
-fn labels(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Error> {
-    let mut labels = BTreeMap::new();
-    for (key, value) in pairs {
-        let shown = text::escape(&key);
-        if labels.insert(key, value).is_some() {
-            return Err(Error::new(Exit::Usage, format!("label {shown} is given twice")));
-        }
-    }
-    Ok(labels)
 }
 
 fn rows_text(backups: &[Backup], now: DateTime<Utc>) -> String {
@@ -275,7 +282,7 @@ mod tests {
     #[test]
     fn a_label_has_one_value() {
         let twice = vec![("a".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())];
-        assert_eq!(labels(twice).unwrap_err().exit(), Exit::Usage);
+        assert_eq!(labels(twice).unwrap_err().exit(), crate::cli::Exit::Usage);
     }
 
     fn sample() -> Backup {

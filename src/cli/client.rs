@@ -1,18 +1,19 @@
 //! The connection to the service: how it is made, how long a call may take, how a list is fetched.
 
 use super::error::{Error, Exit};
-use super::{Address, Connection, Output, Token};
+use super::{Connection, Output, Token};
 use crate::pb::managed::cluster_service_client::ClusterServiceClient;
 use crate::pb::operation::operation_service_client::OperationServiceClient;
 use crate::pb::own::backup_service_client::BackupServiceClient;
 use crate::pb::own::fleet_service_client::FleetServiceClient;
 use crate::pb::own::operation_service_client::OperationServiceClient as OperationWatchClient;
+use std::path::Path;
 use std::time::Duration;
 use tokio::time;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Response, Status};
 
 /// Longest time to connect, name resolution included.
@@ -41,8 +42,12 @@ impl Session {
     /// Connects.
     pub(super) async fn open(args: Connection) -> Result<Self, Error> {
         let login = Login::new(args.token.as_ref())?;
+        if login.authorization.is_some() && !args.endpoint.is_tls() && !args.endpoint.is_loopback() {
+            let told = Error::new(Exit::Usage, format!("the token would be readable by others on the way to {}", args.endpoint));
+            return Err(told.with_hint(format!("use TLS: --endpoint {}", args.endpoint.with_other_scheme())));
+        }
         let endpoint = args.endpoint.to_string();
-        let channel = connect(&args.endpoint).await?;
+        let channel = connect(&args).await?;
         Ok(Self { line: InterceptedService::new(channel, login), endpoint, folder: args.folder, output: args.output })
     }
 
@@ -142,16 +147,38 @@ pub(super) fn changing<T>(message: T, idempotency_key: Option<&str>) -> Result<R
     Ok(request)
 }
 
-async fn connect(address: &Address) -> Result<Channel, Error> {
-    let endpoint = Endpoint::from(address.uri())
-        .connect_timeout(CONNECT_LIMIT)
-        .user_agent(concat!("redkeep/", env!("CARGO_PKG_VERSION")))
-        .map_err(|fault| Error::unreachable(&address.to_string(), &fault))?;
+async fn connect(args: &Connection) -> Result<Channel, Error> {
+    let address = &args.endpoint;
+    let unreachable = |fault: tonic::transport::Error| Error::unreachable(address, &fault);
+    let mut endpoint =
+        Endpoint::from(address.uri()).connect_timeout(CONNECT_LIMIT).user_agent(concat!("redkeep/", env!("CARGO_PKG_VERSION"))).map_err(unreachable)?;
+    if address.is_tls() {
+        endpoint = endpoint.tls_config(trust(args)?).map_err(unreachable)?;
+    } else if args.ca.is_some() || args.cert.is_some() {
+        let told = Error::new(Exit::Usage, format!("certificates are of no use with {address}, which speaks no TLS"));
+        return Err(told.with_hint(format!("use TLS: --endpoint {}", address.with_other_scheme())));
+    }
     match time::timeout(CONNECT_LIMIT, endpoint.connect()).await {
         Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(fault)) => Err(Error::unreachable(&address.to_string(), &fault)),
+        Ok(Err(fault)) => Err(unreachable(fault)),
         Err(_) => Err(Error::new(Exit::Unreachable, format!("cannot reach {address}: no connection within {CONNECT_LIMIT:?}"))),
     }
+}
+
+/// Whom we trust, and who we are.
+fn trust(args: &Connection) -> Result<ClientTlsConfig, Error> {
+    let tls = match &args.ca {
+        Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(file)?)),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    Ok(match (&args.cert, &args.key) {
+        (Some(cert), Some(key)) => tls.identity(Identity::from_pem(read(cert)?, read(key)?)),
+        _ => tls,
+    })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(file).map_err(|fault| Error::new(Exit::Usage, format!("{} cannot be read: {}", file.display(), fault.kind())))
 }
 
 /// Adds the token to every call.
@@ -189,6 +216,23 @@ mod tests {
         let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
         let line = InterceptedService::new(channel, Login { authorization: None });
         Session { line, endpoint: "http://127.0.0.1:1".to_owned(), folder: "default".to_owned(), output: Output::Table }
+    }
+
+    fn connection(endpoint: &str) -> Connection {
+        let endpoint = endpoint.parse().unwrap();
+        Connection { endpoint, ca: None, cert: None, key: None, token: None, folder: "default".to_owned(), output: Output::Table }
+    }
+
+    #[tokio::test]
+    async fn a_token_does_not_travel_in_clear_text() {
+        // Method: an address that is reserved for documentation; nothing is sent there.
+        let token = Some(Token::from("sesame".to_owned()));
+        let Err(error) = Session::open(Connection { token, ..connection("http://192.0.2.1:7379") }).await else { panic!("it was sent") };
+        assert_eq!(error.exit(), Exit::Usage);
+        assert!(error.to_string().ends_with("hint: use TLS: --endpoint https://192.0.2.1:7379"), "{error}");
+        let ca = Some("ca.pem".into());
+        let Err(error) = Session::open(Connection { ca, ..connection("http://127.0.0.1:1") }).await else { panic!("clear text was taken for TLS") };
+        assert_eq!(error.exit(), Exit::Usage);
     }
 
     /// A list of `total` rows as the service would page it.
@@ -233,7 +277,7 @@ mod tests {
         let request = crate::pb::own::DeleteBackupRequest { backup_id: "x".to_owned() };
         let error = session().change(client.delete(request)).await.unwrap_err();
         assert!(error.to_string().contains("not known"), "{error}");
-        let error = connect(&"http://127.0.0.1:1".parse().unwrap()).await.unwrap_err();
+        let error = connect(&connection("http://127.0.0.1:1")).await.unwrap_err();
         assert_eq!(error.exit(), Exit::Unreachable);
         assert!(error.to_string().starts_with("cannot reach http://127.0.0.1:1: connection refused\nhint: "), "{error}");
     }

@@ -3,7 +3,7 @@
 use super::client::Session;
 use super::error::{Error, Exit};
 use super::table::{self, Facts, Grid};
-use super::{ClusterCommand, Output, json, print, text};
+use super::{ClusterCommand, Output, adopt, json, print, text};
 use crate::pb::{managed, own};
 use chrono::{DateTime, Utc};
 use managed::{Cluster, Host};
@@ -16,6 +16,9 @@ pub(super) async fn run(session: &Session, command: ClusterCommand) -> Result<()
         ClusterCommand::List(args) => list(session, args.rows).await,
         ClusterCommand::Get(args) => get(session, args.id).await,
         ClusterCommand::Check(args) => check(session, args.id).await,
+        ClusterCommand::Adopt(args) => adopt::adopt(session, args).await,
+        ClusterCommand::UpdateConnection(args) => adopt::update_connection(session, args).await,
+        ClusterCommand::Forget(args) => adopt::forget(session, args).await,
     }
 }
 

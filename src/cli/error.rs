@@ -1,5 +1,6 @@
 //! How a command fails: what is told, and the exit status.
 
+use super::arguments::Address;
 use super::text;
 use std::error::Error as _;
 use std::fmt;
@@ -98,8 +99,14 @@ impl Error {
     pub(super) fn from_status(status: &Status, endpoint: &str) -> Self {
         // A status with a source was made on this side: the connection failed, and no service has spoken.
         if let Some(source) = status.source() {
-            let cause = cause(source).map_or_else(String::new, |cause| format!(": {cause}"));
-            return Self::unanswered(format!("no usable answer from {endpoint}{cause}"));
+            let cause = cause(source);
+            let words = cause.as_ref().map_or_else(String::new, |cause| format!(": {}", cause.words));
+            let told = Self::unanswered(format!("no usable answer from {endpoint}{words}"));
+            return match cause.map(|cause| cause.hint) {
+                Some(Hint::OtherScheme) => told.with_hint("try --endpoint with https://"),
+                Some(Hint::OwnCertificate) => told.with_hint("show a certificate with --cert FILE and --key FILE"),
+                _ => told,
+            };
         }
         let details = status.get_error_details();
         let violations = details.bad_request().map_or(&[][..], |refusal| &refusal.field_violations);
@@ -117,9 +124,16 @@ impl Error {
     }
 
     /// The error for a connection that could not be made.
-    pub(super) fn unreachable(endpoint: &str, fault: &(dyn std::error::Error + 'static)) -> Self {
-        let cause = cause(fault).unwrap_or_else(|| "connection failed".to_owned());
-        Self::new(Exit::Unreachable, format!("cannot reach {endpoint}: {cause}")).with_hint("is the service running there? It is started with: redkeep serve")
+    pub(super) fn unreachable(address: &Address, fault: &(dyn std::error::Error + 'static)) -> Self {
+        let Cause { words, hint } = cause(fault).unwrap_or_else(|| Cause::new("connection failed"));
+        let told = Self::new(Exit::Unreachable, format!("cannot reach {address}: {words}"));
+        match hint {
+            Hint::Running => told.with_hint("is the service running there? It is started with: redkeep serve"),
+            Hint::OtherScheme => told.with_hint(format!("try --endpoint {}", address.with_other_scheme())),
+            Hint::Authority => told.with_hint("name the authority of its certificate with --ca FILE, or REDKEEP_CA"),
+            Hint::OwnCertificate => told.with_hint("show a certificate with --cert FILE and --key FILE"),
+            Hint::Nothing => told,
+        }
     }
 }
 
@@ -144,19 +158,79 @@ fn conflict(message: &str) -> Option<&str> {
     (!id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')).then_some(id)
 }
 
-/// The one part of a chain that tells the user something: what the operating system said.
-fn cause(fault: &(dyn std::error::Error + 'static)) -> Option<String> {
+/// What a chain of faults comes down to.
+struct Cause {
+    words: String,
+    hint: Hint,
+}
+
+/// What may help.
+#[derive(Clone, Copy)]
+enum Hint {
+    Running,
+    OtherScheme,
+    Authority,
+    OwnCertificate,
+    Nothing,
+}
+
+impl Cause {
+    fn new(words: impl Into<String>) -> Self {
+        Self { words: words.into(), hint: Hint::Running }
+    }
+
+    fn with(words: impl Into<String>, hint: Hint) -> Self {
+        Self { words: words.into(), hint }
+    }
+}
+
+/// The words by which a port of TLS tells a client of clear text, inside of the farewell of HTTP/2.
+const SPEAKS_TLS: &str = "this port speaks TLS";
+
+/// The one part of a chain that tells the user something: what TLS or the operating system said.
+fn cause(fault: &(dyn std::error::Error + 'static)) -> Option<Cause> {
     let mut next = Some(fault);
     let mut found = None;
     while let Some(fault) = next {
+        if let Some(fault) = fault.downcast_ref::<rustls::Error>() {
+            return Some(of_tls(fault));
+        }
         if let Some(fault) = fault.downcast_ref::<io::Error>() {
+            // TLS hides its faults inside of those of the system.
+            if let Some(fault) = fault.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                return Some(of_tls(fault));
+            }
             let words = fault.to_string();
             let words = words.split(" (os error").next().unwrap_or_default();
-            found = Some(words.to_ascii_lowercase());
+            found = Some(Cause::new(words.to_ascii_lowercase()));
+        } else if fault.to_string().contains(SPEAKS_TLS) {
+            return Some(Cause::with("the service speaks TLS there", Hint::OtherScheme));
         }
         next = fault.source();
     }
     found
+}
+
+fn of_tls(fault: &rustls::Error) -> Cause {
+    use rustls::{AlertDescription, CertificateError, Error};
+    match fault {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            Cause::with("its certificate is not signed by an authority that is trusted here", Hint::Authority)
+        }
+        Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
+            Cause::with("its certificate is for another name", Hint::Nothing)
+        }
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            Cause::with("its certificate has expired", Hint::Nothing)
+        }
+        Error::InvalidCertificate(_) => Cause::with("its certificate is not valid", Hint::Nothing),
+        Error::InvalidMessage(_) => Cause::with("the service speaks no TLS there", Hint::OtherScheme),
+        Error::AlertReceived(AlertDescription::CertificateRequired) => Cause::with("the service asks for a certificate", Hint::OwnCertificate),
+        Error::AlertReceived(AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::DecryptError) => {
+            Cause::with("the service does not take our certificate", Hint::OwnCertificate)
+        }
+        fault => Cause::with(format!("TLS failed: {}", text::escape(&fault.to_string())), Hint::Nothing),
+    }
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ fn outcome(operation: &Operation) -> Result<String, Error> {
         }
         Some(Outcome::Response(any)) => {
             let about = About::of(operation);
-            if about.kind == "CreateBackupMetadata"
+            if matches!(about.kind.as_str(), "CreateBackupMetadata" | "CopyBackupMetadata")
                 && let Some(backup) = response::<pb::own::Backup>(any)
             {
                 let size = text::size(backup.size_bytes);
@@ -121,6 +121,15 @@ fn outcome(operation: &Operation) -> Result<String, Error> {
                 let (state, level) = (backup.state().as_str_name(), table::known(backup.level().as_str_name()).to_owned());
                 let (id, cluster) = (text::escape(&backup.id), text::escape(&backup.cluster_id));
                 return Ok(format!("backup {id} of cluster {cluster} is {state}: {size}, {keys} keys, level {level}, in {took}"));
+            }
+            if let Some(cluster) = response::<pb::managed::Cluster>(any).filter(|_| about.backup_id.is_empty()) {
+                let (id, health) = (text::escape(&cluster.id), table::known(cluster.health().as_str_name()));
+                return Ok(format!("{}: done in {took}; cluster {id} was seen with health {health}", text::escape(&operation.description)));
+            }
+            if let Some(export) = response::<pb::own::ExportResult>(any) {
+                let (backup, bucket, size) = (text::escape(&about.backup_id), text::escape(&export.bucket), text::size(export.bytes));
+                let keys: String = export.keys.iter().map(|key| format!("\n{}", text::escape(key))).collect();
+                return Ok(format!("backup {backup} is in bucket {bucket}: {size} in {} object(s), in {took}{keys}", export.keys.len()));
             }
             let backup = if about.backup_id.is_empty() { String::new() } else { format!(", backup {}", text::escape(&about.backup_id)) };
             Ok(format!("operation {id} succeeded in {took}: {}{backup}", text::escape(&operation.description)))
@@ -131,9 +140,13 @@ fn outcome(operation: &Operation) -> Result<String, Error> {
 
 fn started(operation: &Operation) -> String {
     let id = text::escape(&operation.id);
-    let backup_id = About::of(operation).backup_id;
-    let backup = if backup_id.is_empty() { String::new() } else { format!("\nbackup {}", text::escape(&backup_id)) };
-    format!("operation {id} started: {}{backup}\nfollow it with: redkeep operation wait {id}", text::escape(&operation.description))
+    let about = About::of(operation);
+    let concerned = match (about.backup_id.as_str(), about.cluster_id.as_str()) {
+        ("", "") => String::new(),
+        ("", cluster) => format!("\ncluster {}", text::escape(cluster)),
+        (backup, _) => format!("\nbackup {}", text::escape(backup)),
+    };
+    format!("operation {id} started: {}{concerned}\nfollow it with: redkeep operation wait {id}", text::escape(&operation.description))
 }
 
 /// What the metadata of an operation tells, whatever its type.
@@ -310,6 +323,9 @@ mod tests {
         };
         let line = outcome(&ended(Outcome::Response(json::pack(&backup)))).unwrap();
         assert_eq!(line, "backup b of cluster main is AVAILABLE: 12.0 MiB, 250,000 keys, level WALKED, in 13.2s");
+        let export = pb::own::ExportResult { bucket: "reports".to_owned(), keys: vec!["a/b\x07.rdb".to_owned()], bytes: 12 << 20 };
+        let line = outcome(&ended(Outcome::Response(json::pack(&export)))).unwrap();
+        assert_eq!(line, "backup b is in bucket reports: 12.0 MiB in 1 object(s), in 13.2s\na/b\\u{7}.rdb");
         let empty = Any { type_url: "type.googleapis.com/google.protobuf.Empty".to_owned(), value: Vec::new() };
         let line = outcome(&ended(Outcome::Response(empty))).unwrap();
         assert_eq!(line, "operation o succeeded in 13.2s: Back up cluster main, backup b");

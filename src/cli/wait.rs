@@ -257,8 +257,14 @@ fn describe(progress: &Progress, now: DateTime<Utc>) -> String {
 pub(super) fn amounts(progress: &Progress) -> String {
     let sum = |part: fn(&pb::own::ShardProgress) -> i64| progress.shards.iter().map(part).fold(0i64, i64::saturating_add);
     let (keys, expected) = (sum(|shard| shard.keys), sum(|shard| shard.keys_expected));
-    let mut told = if expected > 0 { format!("{} of {} keys", text::count(keys), text::count(expected)) } else { format!("{} keys", text::count(keys)) };
-    told += &format!(", {} read", text::size(sum(|shard| shard.bytes)));
+    let bytes = sum(|shard| shard.bytes);
+    let mut told = match (keys, expected) {
+        // What is stored already is moved without looking at keys.
+        (0, 0) if bytes > 0 => String::new(),
+        (_, 1..) => format!("{} of {} keys, ", text::count(keys), text::count(expected)),
+        (_, _) => format!("{} keys, ", text::count(keys)),
+    };
+    told += &format!("{} read", text::size(bytes));
     if progress.bytes_per_second > 0 {
         told += &format!(", {}/s", text::size(progress.bytes_per_second));
     }
@@ -289,7 +295,10 @@ mod tests {
             waiting_for: "the\nsource".to_owned(),
             ..Default::default()
         };
+        let copied = ShardProgress { bytes: 4 << 20, stored_bytes: 4 << 20, bytes_expected: 8 << 20, ..Default::default() };
+        let copying = Progress { step: Step::Snapshot.into(), shards: vec![copied], ..Default::default() };
         for (progress, told) in [
+            (copying, "4.0 MiB read, 4.0 MiB stored"),
             (Progress::default(), "not begun yet"),
             (moving(), "103,000 of 250,000 keys, 12.0 MiB read, 24.0 MiB/s, 4.0 MiB stored"),
             (later, "next attempt at 2030-01-01T00:00:34Z (in 34s), waiting for the\\nsource, attempt 2"),

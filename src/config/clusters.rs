@@ -2,10 +2,13 @@
 
 use super::section::Section;
 use crate::cluster::{ClusterId, Flavor};
-use crate::fleet::{Definition, Node, PasswordSource};
+use crate::fleet::{Definition, Node, Origin, PasswordSource};
+use crate::redis::tls::{Authorities, BadTls, Tls};
 use crate::redis::topology::HOSTS;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use toml::Value;
 
@@ -17,6 +20,8 @@ const DESCRIPTION_CHARS: usize = 256;
 const LABEL_CHARS: usize = 63;
 /// Most labels.
 const LABELS: usize = 64;
+/// Longest file with certificates or a key, in bytes.
+const PEM_BYTES: u64 = 1024 * 1024;
 /// Most virtual processors, and most memory in GiB, that a flavor may tell.
 const FLAVOR_MOST: u64 = 1_000_000;
 
@@ -88,6 +93,7 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
     }
     let mut labels = section.section("labels");
     let labels = labels_of(&mut labels);
+    let tls = tls(section, base);
     let flavor = flavor(section.section("flavor"));
     let zone = section.optional_text("zone");
     let allow_primary = section.flag("allow_primary");
@@ -104,11 +110,65 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
         nodes,
         username,
         password,
+        tls,
         allow_primary,
         allow_output_buffer_risk,
         discovery_allow,
+        origin: Origin::Configured,
+        is_adopting: false,
         flavor,
     })
+}
+
+/// Reads `tls = { ca, cert, key }`; an empty table means the authorities that the system trusts.
+fn tls(section: &mut Section<'_>, base: &Path) -> Option<Tls> {
+    let Value::Table(table) = section.value("tls")? else {
+        section.fault("tls", "must be a table such as { ca = \"ca.pem\" }; an empty one trusts the authorities of the system");
+        return None;
+    };
+    let mut tls = section.inner("tls", table);
+    let [ca, cert, key] = ["ca", "cert", "key"].map(|name| {
+        let path = base.join(tls.optional_text(name)?);
+        let pem = read_pem(&path).inspect_err(|what| tls.fault(name, &format!("{} cannot be read: {what}", path.display())));
+        // What cannot be read has its fault already.
+        Some(pem.unwrap_or_default())
+    });
+    let identity = match (&cert, &key) {
+        (Some(cert), Some(key)) => Some((cert.as_slice(), key.as_slice())),
+        (None, None) => None,
+        (Some(_), None) => {
+            tls.fault("key", "must be given beside cert");
+            None
+        }
+        (None, Some(_)) => {
+            tls.fault("cert", "must be given beside key");
+            None
+        }
+    };
+    let read = [&ca, &cert, &key].into_iter().flatten().all(|pem| !pem.is_empty());
+    let built = read.then(|| Tls::new(ca.as_deref().map_or(Authorities::System, Authorities::Own), identity));
+    let built = built.and_then(|built| {
+        built
+            .inspect_err(|fault| match fault {
+                BadTls::Authorities | BadTls::System => tls.fault("ca", &fault.to_string()),
+                BadTls::Certificate => tls.fault("cert", &fault.to_string()),
+                BadTls::Key => tls.fault("key", &fault.to_string()),
+            })
+            .ok()
+    });
+    tls.end();
+    built
+}
+
+fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
+    let mut pem = Vec::new();
+    let file = File::open(path).map_err(|fault| fault.kind().to_string())?;
+    file.take(PEM_BYTES + 1).read_to_end(&mut pem).map_err(|fault| fault.kind().to_string())?;
+    match pem.len() as u64 {
+        0 => Err("it is empty".to_owned()),
+        1..=PEM_BYTES => Ok(pem),
+        _ => Err(format!("it has more than {PEM_BYTES} bytes")),
+    }
 }
 
 /// Reads `flavor = { id, name, vcpu, memory_gib }`, each of which may be left out.

@@ -2,8 +2,9 @@
 //!
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
-use super::{Inner, LEASE, RENEW, backup, copy, export, lock, record};
+use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, lock, record};
 use crate::artifacts::Folder;
+use crate::backup::BackupId;
 use crate::failure::{Failure, Reason};
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step};
 use crate::snapshot::Meter;
@@ -46,6 +47,7 @@ impl From<store::Error> for End {
             store::Error::Fenced(_) | store::Error::NoOperation => Self::Fenced,
             store::Error::Cancelling => Self::Stopped,
             store::Error::NoBackup => Self::Failed(Failure::new(Reason::Gone, "the backup is gone")),
+            store::Error::NoCluster => Self::Failed(Failure::new(Reason::Gone, "the cluster is gone")),
             fault => Self::Retry {
                 fault: Fault::Storage,
                 failure: Failure::new(Reason::Internal, format!("the store refused a step: {fault}")),
@@ -150,6 +152,11 @@ impl Context {
         self.operation.epoch
     }
 
+    /// The backup that the work is on.
+    pub(super) fn backup_id(&self) -> Result<BackupId, End> {
+        self.operation.backup_id.ok_or_else(|| End::Failed(Failure::new(Reason::Internal, "the operation names no backup")))
+    }
+
     /// Records that a step starts.
     pub(super) async fn step(&self, step: Step, publication: Option<(Publication, Vec<u8>)>) -> Result<Operation, End> {
         let operation = self.inner.store.step(self.id(), self.epoch(), step, publication).await?;
@@ -217,6 +224,9 @@ async fn work(context: &Context) -> End {
             Spec::DeleteBackup => record::delete(context).await,
             Spec::CopyBackup { source } => copy::run(context, *source).await,
             Spec::ExportBackup(target) => export::run(context, target).await,
+            Spec::AdoptCluster => adopt::adopt(context).await,
+            Spec::UpdateConnection => adopt::update_connection(context).await,
+            Spec::ForgetCluster => adopt::forget(context),
         }
     };
     tokio::pin!(doing);
@@ -268,6 +278,8 @@ async fn heartbeat(context: &Context) -> End {
 
 async fn record_end(context: &Context, end: End, elapsed: Duration) {
     let (inner, id, epoch) = (&context.inner, context.id(), context.epoch());
+    // Nobody sees the end before the fleet shows what it changed.
+    let turn = if context.operation.spec.changes_cluster() { Some(inner.cluster_changes.lock().await) } else { None };
     for attempt in 1..=END_TRIES {
         let recorded = match &end {
             End::Done(completion) => inner.store.complete(id, epoch, (**completion).clone()).await,
@@ -282,7 +294,12 @@ async fn record_end(context: &Context, end: End, elapsed: Duration) {
             }
         };
         match recorded {
-            Ok(operation) => return log_end(&operation, &end, elapsed),
+            Ok(operation) => {
+                if turn.is_some() {
+                    inner.follow(&operation.cluster_id).await;
+                }
+                return log_end(&operation, &end, elapsed);
+            }
             Err(store::Error::Fenced(_) | store::Error::NoOperation) => {
                 inner.count_fenced();
                 tracing::warn!(operation.id = %id, %epoch, "the end of an attempt came too late and was dropped");

@@ -39,7 +39,7 @@ pub(super) async fn run(context: &Context) -> End {
 }
 
 async fn attempt(context: &Context) -> Result<End, End> {
-    let folder = Folder::of_backup(&context.operation.folder_id, &context.operation.cluster_id, context.operation.backup_id);
+    let folder = Folder::of_backup(&context.operation.folder_id, &context.operation.cluster_id, context.backup_id()?);
     if context.operation.step() == Some(Step::Publish) {
         return publish(context, &folder).await;
     }
@@ -119,7 +119,7 @@ async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) ->
 pub(super) async fn mark(context: &Context, attempt: &Folder) -> Result<(), End> {
     let marker = Marker {
         format_version: FORMAT_VERSION,
-        backup_id: context.operation.backup_id.to_string(),
+        backup_id: context.backup_id()?.to_string(),
         operation_id: context.id().to_string(),
         epoch: context.epoch().0,
         started_at: Utc::now(),
@@ -161,7 +161,7 @@ async fn ask_impact(target: &Target, shard: &mut ShardManifest) {
 }
 
 async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<Manifest, End> {
-    let draft = context.inner.store.backup(context.operation.backup_id).await?;
+    let draft = context.inner.store.backup(context.backup_id()?).await?;
     for shard in &mut shards {
         shard.walk.databases.truncate(MANIFEST_DATABASES);
     }
@@ -218,7 +218,7 @@ pub(super) async fn publish(context: &Context, folder: &Folder) -> Result<End, E
     crash_point("publish.stored");
     context.remove_remains(&attempt).await;
 
-    let mut draft = context.inner.store.backup(context.operation.backup_id).await?;
+    let mut draft = context.inner.store.backup(context.backup_id()?).await?;
     complete_source(context, &mut draft).await;
     let row = row(draft, &manifest);
     let response = match context.operation.door {
@@ -253,6 +253,8 @@ fn forgotten(backup: &Backup) -> View {
         engine: String::new(),
         hosts: Vec::new(),
         probed_at: None,
+        tls_enabled: false,
+        is_adopting: false,
         cluster_mode: false,
     }
 }

@@ -22,7 +22,7 @@ pub(super) async fn run(context: &Context, source: BackupId) -> End {
 }
 
 async fn attempt(context: &Context, source: BackupId) -> Result<End, End> {
-    let folder = Folder::of_backup(&context.operation.folder_id, &context.operation.cluster_id, context.operation.backup_id);
+    let folder = Folder::of_backup(&context.operation.folder_id, &context.operation.cluster_id, context.backup_id()?);
     if context.operation.step() == Some(Step::Publish) {
         return backup::publish(context, &folder).await;
     }
@@ -75,7 +75,7 @@ async fn copy(context: &Context, source: &Stored, shard: &ShardManifest, attempt
 
 /// The manifest of the copy: the source's but for whose it is.
 async fn manifest(context: &Context, source: Stored, shards: Vec<ShardManifest>) -> Result<Manifest, End> {
-    let draft = context.inner.store.backup(context.operation.backup_id).await?;
+    let draft = context.inner.store.backup(context.backup_id()?).await?;
     Ok(Manifest {
         written_by: format!("redkeep {}", env!("CARGO_PKG_VERSION")),
         backup_id: draft.id.to_string(),

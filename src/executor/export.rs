@@ -49,7 +49,7 @@ async fn attempt(context: &Context, target: &ExportTarget) -> Result<End, End> {
     if context.operation.step() == Some(Step::Publish) {
         return publish(context, target).await;
     }
-    let source = stored::read(context, context.operation.backup_id).await?;
+    let source = stored::read(context, context.backup_id()?).await?;
     let objects = preflight(context, target, &source).await?;
     crash_point("export.preflight");
 

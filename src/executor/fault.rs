@@ -37,6 +37,7 @@ pub(super) fn source(operation: &Operation, error: &redis::Error) -> End {
     let reason = match error {
         redis::Error::Unreachable { .. } | redis::Error::Protocol { .. } => Reason::SourceUnreachable,
         redis::Error::Credentials { .. } => Reason::SourceCredentials,
+        redis::Error::Certificate { .. } => Reason::SourceCertificate,
         redis::Error::Permission { .. } => Reason::SourcePermission,
         redis::Error::NotReady { .. } => Reason::SourceNotReady,
         redis::Error::Save { .. } => Reason::SourceSave,
@@ -139,6 +140,7 @@ pub(super) fn no_source(operation: &Operation, cluster: &ClusterId, barred: &[Ba
     let order = [
         (Bar::NotReady, Reason::SourceNotReady),
         (Bar::Silent, Reason::SourceUnreachable),
+        (Bar::Certificate, Reason::SourceCertificate),
         (Bar::Credentials, Reason::SourceCredentials),
         (Bar::Rights, Reason::SourcePermission),
         (Bar::Memory, Reason::SourceMemory),
@@ -151,6 +153,6 @@ pub(super) fn no_source(operation: &Operation, cluster: &ClusterId, barred: &[Ba
     let failure = Failure::new(reason, format!("no host of cluster {cluster} can be the source: {}", words.join("; ")));
     match bar {
         Bar::NotReady | Bar::Silent => End::Retry { fault: Fault::Source, failure, wait: backoff(operation) },
-        Bar::Credentials | Bar::Rights | Bar::Memory | Bar::Version | Bar::Role => End::Failed(failure),
+        Bar::Certificate | Bar::Credentials | Bar::Rights | Bar::Memory | Bar::Version | Bar::Role => End::Failed(failure),
     }
 }

@@ -23,7 +23,7 @@ pub(super) async fn update(context: &Context, changes: &BackupChanges) -> End {
 }
 
 async fn try_update(context: &Context, changes: &BackupChanges) -> Result<End, End> {
-    let mut backup = context.inner.store.backup(context.operation.backup_id).await?;
+    let mut backup = context.inner.store.backup(context.backup_id()?).await?;
     apply(&mut backup, changes, context);
     write_facts(context, &mut backup).await?;
     crash_point("update.stored");
@@ -62,7 +62,7 @@ pub(super) async fn delete(context: &Context) -> End {
 }
 
 async fn try_delete(context: &Context) -> Result<End, End> {
-    let mut backup = context.inner.store.backup(context.operation.backup_id).await?;
+    let mut backup = context.inner.store.backup(context.backup_id()?).await?;
     // A backup that never became available has no files to leave a word beside.
     if backup.epoch.is_some() {
         write_facts(context, &mut backup).await?;

@@ -229,6 +229,8 @@ impl Refusal {
                 Self::Overloaded
             }
             store::Error::NoOperation
+            | store::Error::NoCluster
+            | store::Error::ClusterTaken(_)
             | store::Error::KeyReused
             | store::Error::Fenced(_)
             | store::Error::Cancelling

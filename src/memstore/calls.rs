@@ -33,7 +33,7 @@ impl Calls {
         let draft = Draft { name, labels: Labels::new(), expires_at: None };
         let operation = self.executor.create_backup(&cluster, Door::MemStore, draft, visitor.caller()).await;
         let operation = operation.map_err(|error| Refusal::of_store(error, ""))?;
-        Answer::object(StatusCode::CREATED, operation.backup_id)
+        Answer::object(StatusCode::CREATED, operation.backup_id.ok_or(Refusal::Internal)?)
     }
 
     pub(super) async fn list(&self, visitor: &Visitor, query: &str) -> Result<Answer, Refusal> {
@@ -75,7 +75,7 @@ impl Calls {
         let _turn = self.check_quota(&visitor.project).await?;
         let operation = self.executor.copy_backup(source.id, name, Door::MemStore, visitor.caller()).await;
         let operation = operation.map_err(|error| Refusal::of_store(error, raw))?;
-        Answer::object(StatusCode::CREATED, operation.backup_id)
+        Answer::object(StatusCode::CREATED, operation.backup_id.ok_or(Refusal::Internal)?)
     }
 
     pub(super) async fn export(&self, visitor: &Visitor, raw: &str, members: Members) -> Result<Answer, Refusal> {

@@ -301,6 +301,7 @@ impl Operation {
         match self.spec {
             Spec::DeleteBackup => "; the backup is deleted all the same, only the word of it in storage is missing",
             Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::CopyBackup { .. } | Spec::ExportBackup(_) => "",
+            Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster => "",
         }
     }
 

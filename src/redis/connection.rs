@@ -1,6 +1,6 @@
 //! One connection: dialling, logging in, and commands with bounded replies (RESP2).
 
-use super::{Address, CONNECT_TIMEOUT, Error, REPLY_TIMEOUT, Target, clean};
+use super::{Address, CONNECT_TIMEOUT, Error, REPLY_TIMEOUT, Target, clean, tls};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -66,21 +66,22 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Dials and logs in, within [`CONNECT_TIMEOUT`] and, for the log-in, [`REPLY_TIMEOUT`].
+    /// Dials, secures the connection where the target asks for it, and logs in: within [`CONNECT_TIMEOUT`] and, for the
+    /// log-in, [`REPLY_TIMEOUT`].
     ///
     /// # Errors
     ///
-    /// [`Error::Unreachable`], [`Error::Credentials`], or what the server answers to AUTH.
+    /// [`Error::Unreachable`], [`Error::Certificate`], [`Error::Credentials`], or what the server answers to AUTH.
     pub async fn open(target: &Target) -> Result<Self, Error> {
-        let stream = timeout(CONNECT_TIMEOUT, dial(&target.address))
+        let stream = timeout(CONNECT_TIMEOUT, dial(target))
             .await
             .map_err(|_| unreachable(&target.name, format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
-            .map_err(|fault| unreachable(&target.name, fault.kind().to_string()))?;
+            .map_err(|fault| tls::fault(&target.name, &fault))?;
         let mut connection = Self { host: target.name.clone(), stream, buffer: Vec::new(), start: 0 };
         if let Some(password) = &target.credentials.password {
             let reply = match &target.credentials.username {
-                Some(username) => connection.command(&[b"AUTH", username.as_bytes(), password.0.as_bytes()]).await?,
-                None => connection.command(&[b"AUTH", password.0.as_bytes()]).await?,
+                Some(username) => connection.command(&[b"AUTH", username.as_bytes(), password.secret().as_bytes()]).await?,
+                None => connection.command(&[b"AUTH", password.secret().as_bytes()]).await?,
             };
             connection.expect_ok("AUTH", reply)?;
         }
@@ -144,7 +145,9 @@ impl Connection {
             packet.extend_from_slice(argument);
             packet.extend_from_slice(b"\r\n");
         }
-        self.stream.write_all(&packet).await.map_err(|fault| unreachable(&self.host, fault.kind().to_string()))
+        self.stream.write_all(&packet).await.map_err(|fault| tls::fault(&self.host, &fault))?;
+        // What is secured may wait in a buffer otherwise.
+        self.stream.flush().await.map_err(|fault| tls::fault(&self.host, &fault))
     }
 
     /// Reads one line without its end, skipping bare newlines before it; each of them is told to `kept_alive`.
@@ -193,7 +196,7 @@ impl Connection {
             self.start = 0;
         }
         let mut piece = [0; READ_BYTES];
-        let count = self.stream.read(&mut piece).await.map_err(|fault| unreachable(&self.host, fault.kind().to_string()))?;
+        let count = self.stream.read(&mut piece).await.map_err(|fault| tls::fault(&self.host, &fault))?;
         if count == 0 {
             return Err(unreachable(&self.host, "it closed the connection".to_owned()));
         }
@@ -265,12 +268,15 @@ impl Connection {
     }
 }
 
-async fn dial(address: &Address) -> std::io::Result<Box<dyn Stream>> {
-    match address {
+async fn dial(target: &Target) -> std::io::Result<Box<dyn Stream>> {
+    match &target.address {
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
+            match &target.tls {
+                Some(tls) => Ok(Box::new(tls.over(&target.address, stream).await?)),
+                None => Ok(Box::new(stream)),
+            }
         }
         Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
     }

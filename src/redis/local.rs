@@ -77,7 +77,7 @@ impl LocalServer {
             .kill_on_drop(true)
             .spawn()
             .map_err(|fault| failed(format!("{} cannot be started: {}", program.display(), fault.kind())))?;
-        let mut server = Self { child, target: Target { name: name.clone(), address, credentials: Credentials::default() } };
+        let mut server = Self { child, target: Target { name: name.clone(), address, credentials: Credentials::default(), tls: None } };
         let until = Instant::now() + START_TIMEOUT;
         loop {
             if let Ok(Some(status)) = server.child.try_wait() {

@@ -42,6 +42,8 @@ pub enum Bar {
     Version,
     /// It does not accept the credentials.
     Credentials,
+    /// Its certificate is not believed, or it does not believe ours.
+    Certificate,
     /// The account lacks a right, or the host was not asked for want of one.
     Rights,
 }
@@ -123,6 +125,7 @@ struct ShardFacts {
 fn silent(error: &Error) -> (Bar, String, String) {
     let bar = match error {
         Error::Credentials { .. } => Bar::Credentials,
+        Error::Certificate { .. } => Bar::Certificate,
         Error::Permission { .. } => Bar::Rights,
         Error::NotReady { .. } => Bar::NotReady,
         Error::Unsupported { .. } => Bar::Version,
@@ -256,7 +259,11 @@ mod tests {
     }
 
     fn seen(name: &str, facts: Result<Facts, Error>) -> Seen {
-        Seen { target: Target { name: name.into(), address: name.parse().unwrap(), credentials: Default::default() }, facts, elapsed: Duration::ZERO }
+        Seen {
+            target: Target { name: name.into(), address: name.parse().unwrap(), credentials: Default::default(), tls: None },
+            facts,
+            elapsed: Duration::ZERO,
+        }
     }
 
     fn down(name: &str) -> Seen {

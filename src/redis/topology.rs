@@ -1,10 +1,12 @@
 //! Which servers belong together: from any one node the rest is found.
 //!
 //! An address that a server announces is not believed blindly: credentials go to a discovered host only when its address
-//! lies in the networks that were allowed. A fake replica can announce any address.
+//! lies in the networks that were allowed, or when it shows a certificate of the cluster's own authority. A fake replica can
+//! announce any address.
 
 use super::connection::Connection;
 use super::facts::Facts;
+use super::tls::Tls;
 use super::{Address, Credentials, Error, Target};
 use crate::cluster::Role;
 use futures_util::future::join_all;
@@ -52,12 +54,13 @@ impl Topology {
     ///
     /// A host is asked as soon as it is told of, so that one that is silent holds up nobody else. Never fails: a host that
     /// does not answer is part of the answer. One server under two names is listed once, under the name given first.
-    pub async fn discover(nodes: &[Address], credentials: &Credentials, allowed: &[IpNet], limit: Duration) -> Self {
+    pub async fn discover(nodes: &[Address], credentials: &Credentials, tls: Option<&Tls>, allowed: &[IpNet], limit: Duration) -> Self {
+        let see = |address: Address| see(Target { name: address.to_string(), address, credentials: credentials.clone(), tls: tls.cloned() }, limit);
         let mut known = BTreeSet::new();
         let mut asking = JoinSet::new();
         for node in nodes {
             if known.insert(node.clone()) {
-                asking.spawn(see(node.clone(), credentials.clone(), limit));
+                asking.spawn(see(node.clone()));
             }
         }
         // Names are looked up while the nodes are asked.
@@ -70,8 +73,8 @@ impl Topology {
                 if known.len() >= HOSTS || !known.insert(address.clone()) {
                     continue;
                 }
-                match may_ask(address, &networks, credentials) {
-                    Ok(()) => drop(asking.spawn(see(address.clone(), credentials.clone(), limit))),
+                match may_ask(address, &networks, credentials, tls) {
+                    Ok(()) => drop(asking.spawn(see(address.clone()))),
                     Err(reason) => topology.skipped.push(Skipped { address: address.clone(), reason }),
                 }
             }
@@ -123,8 +126,7 @@ pub async fn ask(target: &Target, limit: Duration) -> Result<Facts, Error> {
     }
 }
 
-async fn see(address: Address, credentials: Credentials, limit: Duration) -> Seen {
-    let target = Target { name: address.to_string(), address, credentials };
+async fn see(target: Target, limit: Duration) -> Seen {
     let started = tokio::time::Instant::now();
     let facts = ask(&target, limit).await;
     Seen { target, facts, elapsed: started.elapsed() }
@@ -150,12 +152,13 @@ fn around(ip: IpAddr) -> Option<IpNet> {
     IpNet::new(ip, bits).ok().map(|net| net.trunc())
 }
 
-/// Whether an announced address may be asked. Without credentials there is nothing to give away.
-fn may_ask(address: &Address, networks: &[IpNet], credentials: &Credentials) -> Result<(), String> {
+/// Whether an announced address may be asked. Without credentials there is nothing to give away; and a host that must show a
+/// certificate of the cluster's own authority is given nothing before it does.
+fn may_ask(address: &Address, networks: &[IpNet], credentials: &Credentials, tls: Option<&Tls>) -> Result<(), String> {
     let Address::Tcp { host, .. } = address else {
         return Err("it was announced as a local socket".to_owned());
     };
-    if credentials.password.is_none() {
+    if credentials.password.is_none() || tls.is_some_and(Tls::tells_own_hosts) {
         return Ok(());
     }
     match host.parse::<IpAddr>() {
@@ -169,6 +172,7 @@ fn may_ask(address: &Address, networks: &[IpNet], credentials: &Credentials) -> 
 mod tests {
     use super::*;
     use crate::redis::Password;
+    use crate::redis::tls::Authorities;
 
     #[test]
     fn credentials_stay_in_the_allowed_networks() {
@@ -179,8 +183,13 @@ mod tests {
             [("10.1.2.99:6379", true), ("10.1.3.1:6379", false), ("127.9.9.9:1", true), ("evil.example:6379", false), ("unix:/tmp/s", false)]
         {
             let address: Address = address.parse().unwrap();
-            assert_eq!(may_ask(&address, &networks, &secret).is_ok(), with_secret, "{address}");
+            assert_eq!(may_ask(&address, &networks, &secret, None).is_ok(), with_secret, "{address}");
         }
-        assert!(may_ask(&"10.9.9.9:1".parse().unwrap(), &networks, &open).is_ok());
+        assert!(may_ask(&"10.9.9.9:1".parse().unwrap(), &networks, &open, None).is_ok());
+        let authority = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap().cert.pem();
+        let own = Tls::new(Authorities::Own(authority.as_bytes()), None).unwrap();
+        for (address, with_own) in [("10.1.3.1:6379", true), ("redis-1.example:6379", true), ("unix:/tmp/s", false)] {
+            assert_eq!(may_ask(&address.parse().unwrap(), &networks, &secret, Some(&own)).is_ok(), with_own, "{address}");
+        }
     }
 }

@@ -34,7 +34,7 @@ use self::rows::Rows;
 use self::writer::{CLOSED, COMMANDS, Command, Progress as Written, Writer};
 use super::{BackupFilter, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, OperationFilter, Store, Zones};
 use crate::backup::{Backup, BackupId, Name};
-use crate::cluster::{FolderId, Timestamp};
+use crate::cluster::{Adopted, ClusterId, FolderId, Timestamp};
 use crate::failure::Failure;
 use crate::operation::{Epoch, Fault, Operation, OperationId, Progress, Publication, Step};
 use async_trait::async_trait;
@@ -315,6 +315,21 @@ impl Store for SledStore {
 
     async fn expire(&self, retention: Duration) -> Result<usize, Error> {
         self.change(move |judge| judge.expire(retention)).await
+    }
+
+    async fn cluster(&self, id: &ClusterId) -> Result<Adopted, Error> {
+        let id = id.clone();
+        self.read(move |rows| read::cluster(rows, &id)).await
+    }
+
+    async fn cluster_to_be(&self, id: &ClusterId) -> Result<Option<Adopted>, Error> {
+        let key = keys::cluster_to_be(id);
+        self.read(move |rows| rows.read(&key)).await
+    }
+
+    async fn clusters(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<Adopted>, Error> {
+        let after = after.cloned();
+        self.read(move |rows| read::clusters(rows, after.as_ref(), limit)).await
     }
 
     fn ready(&self) -> Result<(), Error> {

@@ -292,7 +292,7 @@ async fn a_source_without_checksums() {
 async fn several_segments() {
     let primary = RedisServer::start().await;
     data::fill_mixed(&primary, 12 * 1024 * 1024).await;
-    let target = Target { name: "main".to_owned(), address: primary.address().parse().expect("an address"), credentials: Credentials::default() };
+    let target = Target { name: "main".to_owned(), address: primary.address().parse().expect("an address"), credentials: Credentials::default(), tls: None };
     for (compression, segment_bytes) in [(Compression::None, 1 << 20), (Compression::Zstd(1), 1 << 20), (Compression::None, 1), (Compression::Zstd(19), 1)] {
         let root = tempfile::tempdir().expect("a temporary folder");
         let storage = Storage::open(Options { root: root.path().to_owned(), compression, segment_bytes }).expect("the storage opens");

@@ -8,6 +8,7 @@ mod rights;
 mod storage;
 mod stream;
 
+pub use storage::Mounted;
 pub use stream::stalled_with_parts;
 mod topology;
 

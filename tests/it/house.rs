@@ -18,8 +18,8 @@ const ROOMS: [&[&str]; 10] = [
     &["snapshot", "store", "fleet"],
     &["artifacts", "redis"],
     &["operation", "rdb", "auth"],
-    &["cluster", "backup", "failure"],
-    &["pb", "telemetry"],
+    &["cluster", "backup", "failure", "secrets"],
+    &["pb", "peer", "telemetry"],
 ];
 
 /// What only some may name, with the files that may, by the beginning of their path.

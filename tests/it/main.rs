@@ -1,13 +1,17 @@
 //! The one integration test binary: a module a boundary.
 
+mod adopt;
 mod access;
 mod api;
 mod backup;
 mod cli;
 mod content;
+mod copy;
+mod export;
 mod faults;
 mod grpcurl;
 mod house;
+mod port;
 mod memstore;
 mod recovery;
 mod store;

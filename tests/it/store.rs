@@ -9,7 +9,7 @@ mod random;
 use chrono::{DateTime, TimeDelta};
 use model::Model;
 use redkeep::backup::{self, Backup, BackupId, Labels, Name, Origin};
-use redkeep::cluster::{Role, Timestamp};
+use redkeep::cluster::{Adopted, Connection, Role, Timestamp};
 use redkeep::failure::{Failure, Reason};
 use redkeep::operation::{
     BackupChanges, Door, Epoch, ExportTarget, Operation, OperationId, Outcome, Policy, Progress, Publication, Response, Spec, State, Step, Tally,
@@ -65,7 +65,7 @@ fn failure(text: &str) -> Failure {
     Failure::new(Reason::SourceUnreachable, text)
 }
 
-fn operation(time: &Time, folder: &str, cluster: &str, backup_id: BackupId, spec: Spec) -> Operation {
+fn operation(time: &Time, folder: &str, cluster: &str, backup_id: Option<BackupId>, spec: Spec) -> Operation {
     let now = time.now();
     Operation {
         id: OperationId::new(),
@@ -97,9 +97,10 @@ fn creation(time: &Time, cluster: &str, backup_name: &str) -> Create {
 }
 
 fn creation_in(time: &Time, folder: &str, cluster: &str, backup_name: &str) -> Create {
-    let operation = operation(time, folder, cluster, BackupId::new(), Spec::CreateBackup);
+    let id = BackupId::new();
+    let operation = operation(time, folder, cluster, Some(id), Spec::CreateBackup);
     let draft = Backup {
-        id: operation.backup_id,
+        id,
         folder_id: operation.folder_id.clone(),
         cluster_id: operation.cluster_id.clone(),
         source: None,
@@ -125,7 +126,7 @@ fn creation_in(time: &Time, folder: &str, cluster: &str, backup_name: &str) -> C
         compression: "none".to_owned(),
         shards: Vec::new(),
     };
-    Create { operation, draft: Some(draft), idempotency: None }
+    Create { operation, draft: Some(draft), cluster: None, idempotency: None }
 }
 
 fn in_zone(mut create: Create, zone: &str) -> Create {
@@ -139,8 +140,8 @@ fn with_key(mut create: Create, caller: &str, key: &str, digest: u8) -> Create {
 }
 
 fn change(time: &Time, backup: &Backup, spec: Spec) -> Create {
-    let operation = operation(time, backup.folder_id.as_str(), backup.cluster_id.as_str(), backup.id, spec);
-    Create { operation, draft: None, idempotency: None }
+    let operation = operation(time, backup.folder_id.as_str(), backup.cluster_id.as_str(), Some(backup.id), spec);
+    Create { operation, draft: None, cluster: None, idempotency: None }
 }
 
 fn renaming(time: &Time, backup: &Backup, new_name: &str) -> Create {
@@ -151,9 +152,9 @@ fn renaming(time: &Time, backup: &Backup, new_name: &str) -> Create {
 fn copying(time: &Time, source: &Backup, new_name: &str) -> Create {
     let Create { draft, .. } = creation_in(time, source.folder_id.as_str(), source.cluster_id.as_str(), new_name);
     let draft = draft.unwrap();
-    let operation = operation(time, source.folder_id.as_str(), source.cluster_id.as_str(), draft.id, Spec::CopyBackup { source: source.id });
+    let operation = operation(time, source.folder_id.as_str(), source.cluster_id.as_str(), Some(draft.id), Spec::CopyBackup { source: source.id });
     let draft = Backup { operation_id: operation.id.to_string(), busy: Some(operation.id.to_string()), ..draft };
-    Create { operation, draft: Some(draft), idempotency: None }
+    Create { operation, draft: Some(draft), cluster: None, idempotency: None }
 }
 
 /// An export of a backup of one shard to a bucket.
@@ -164,6 +165,44 @@ fn exporting(time: &Time, backup: &Backup, bucket: &str, file: &str) -> Create {
 
 fn deletion(time: &Time, backup: &Backup) -> Create {
     change(time, backup, Spec::DeleteBackup)
+}
+
+/// The adoption of a cluster, in the folder `default`, with one node.
+fn adoption(time: &Time, cluster: &str, node: &str) -> Create {
+    adoption_in(time, "default", cluster, node)
+}
+
+fn adoption_in(time: &Time, folder: &str, cluster: &str, node: &str) -> Create {
+    on_cluster(time, folder, cluster, Spec::AdoptCluster, Some(adopted(time, folder, cluster, node)))
+}
+
+fn reconnection(time: &Time, folder: &str, cluster: &str, node: &str) -> Create {
+    let row = Adopted { is_adopting: false, ..adopted(time, folder, cluster, node) };
+    on_cluster(time, folder, cluster, Spec::UpdateConnection, Some(row))
+}
+
+fn forgetting(time: &Time, folder: &str, cluster: &str) -> Create {
+    on_cluster(time, folder, cluster, Spec::ForgetCluster, None)
+}
+
+fn on_cluster(time: &Time, folder: &str, cluster: &str, spec: Spec, row: Option<Adopted>) -> Create {
+    Create { operation: operation(time, folder, cluster, None, spec), draft: None, cluster: row, idempotency: None }
+}
+
+/// The record of a cluster that is being adopted.
+fn adopted(time: &Time, folder: &str, cluster: &str, node: &str) -> Adopted {
+    Adopted {
+        id: cluster.parse().unwrap(),
+        folder_id: folder.parse().unwrap(),
+        name: cluster.to_owned(),
+        description: String::new(),
+        labels: Labels::new(),
+        zone: None,
+        created_at: time.now(),
+        allow_primary: false,
+        connection: Connection { nodes: vec![node.to_owned()], username: None, password: None, trust: None },
+        is_adopting: true,
+    }
 }
 
 fn available(draft: &Backup, epoch: Epoch) -> Backup {
@@ -324,6 +363,12 @@ on_every_store! {
     an_export_dooms_what_it_staged_and_nothing_else,
     looks_come_again_until_the_last,
     pages_go_from_new_to_old,
+    an_adopted_cluster_is_there_from_the_acceptance_on,
+    an_adoption_that_does_not_succeed_leaves_nothing,
+    a_cluster_id_is_taken_once,
+    work_on_a_cluster_and_a_backup_of_it_exclude_each_other,
+    a_connection_changes_at_the_end_or_not_at_all,
+    clusters_are_listed_by_id,
     operations_expire_with_their_keys,
     what_is_not_there_is_said_so,
 }

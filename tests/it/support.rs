@@ -15,6 +15,7 @@ pub mod answers;
 pub mod compare;
 pub mod data;
 pub mod issuer;
+pub mod http;
 pub mod load;
 pub mod rdb_bytes;
 pub mod resp;

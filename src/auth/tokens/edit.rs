@@ -186,7 +186,7 @@ fn replace(path: &Path, text: &str) -> Result<(), EditError> {
                 // Else the service, which may run as another user, could not read it any more.
                 fchown(&to, Some(old.uid()), Some(old.gid()))?;
             }
-            to.set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
+            to.set_permissions(Permissions::from_mode(old.mode() & 0o777))?;
         }
         to.write_all(text.as_bytes())?;
         to.sync_all()?;

@@ -14,7 +14,7 @@ fn queued() -> Operation {
         id: OperationId::new(),
         folder_id: "default".parse().unwrap(),
         cluster_id: "main".parse().unwrap(),
-        backup_id: BackupId::new(),
+        backup_id: Some(BackupId::new()),
         door: Door::Managed,
         spec: Spec::CreateBackup,
         description: String::new(),

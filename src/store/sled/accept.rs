@@ -5,6 +5,7 @@ use super::keys;
 use super::live::Entry;
 use super::rows::{KeyUse, Rows, damaged};
 use crate::backup::{Backup, BackupId, State};
+use crate::cluster::Adopted;
 use crate::operation::{self, BackupChanges, Epoch, ExportTarget, Operation, OperationId, Spec};
 use crate::store::{Create, Created, Error, Idempotency};
 use aws_lc_rs::digest;
@@ -12,13 +13,13 @@ use std::time::Duration;
 
 impl Judge {
     pub(super) fn create(&mut self, create: Create, grace: Duration) -> Result<Created, Error> {
-        let Create { operation, draft, idempotency } = create;
+        let Create { operation, draft, cluster, idempotency } = create;
         if let Some(idempotency) = &idempotency
             && let Some(existing) = known(&self.rows, idempotency)?
         {
             return Ok(Created::Existing(existing));
         }
-        check(&operation, draft.as_ref())?;
+        check(&operation, draft.as_ref(), cluster.as_ref())?;
         if self.rows.has(&keys::operation(operation.id))? {
             return Err(Error::Invalid("there is an operation of this id".to_owned()));
         }
@@ -33,6 +34,7 @@ impl Judge {
             (Spec::UpdateBackup(changes), _) => self.accept_update(&operation, changes)?,
             (Spec::DeleteBackup, _) => self.accept_deletion(&operation, grace)?,
             (Spec::ExportBackup(target), _) => self.accept_export(&operation, target)?,
+            (Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster, _) => self.accept_cluster(&operation, cluster)?,
         }
         if let Some(idempotency) = &idempotency {
             let hash = hash(idempotency);
@@ -49,12 +51,8 @@ impl Judge {
     }
 
     fn accept_creation(&mut self, operation: &Operation, draft: Backup) -> Result<(), Error> {
-        let hold = keys::hold(&operation.cluster_id);
-        if let Some(holder) = self.rows.read::<OperationId>(&hold)? {
-            return Err(Error::Conflict(holder.to_string()));
-        }
-        self.insert_draft(draft)?;
-        self.rows.write(hold, &operation.id)
+        self.hold(operation)?;
+        self.insert_draft(draft)
     }
 
     fn accept_copy(&mut self, operation: &Operation, source: BackupId, draft: Backup) -> Result<(), Error> {
@@ -66,7 +64,7 @@ impl Judge {
     }
 
     fn accept_export(&mut self, operation: &Operation, target: &ExportTarget) -> Result<(), Error> {
-        let backup = self.read_backup(operation.backup_id, operation)?;
+        let backup = self.read_backup(operation.backup_id.ok_or(Error::NoBackup)?, operation)?;
         for object in target.objects(&backup) {
             let key = keys::target(&target.bucket, &object.key);
             if let Some(holder) = self.rows.read::<OperationId>(&key)? {
@@ -106,8 +104,48 @@ impl Judge {
         self.rows.write(keys::backup(draft.id), &draft)
     }
 
+    /// Takes the cluster of an operation for it alone.
+    fn hold(&mut self, operation: &Operation) -> Result<(), Error> {
+        let hold = keys::hold(&operation.cluster_id);
+        if let Some(holder) = self.rows.read::<OperationId>(&hold)? {
+            return Err(Error::Conflict(holder.to_string()));
+        }
+        self.rows.write(hold, &operation.id)
+    }
+
+    /// The record as it is to be goes with an adoption and a change of connection, as the check has seen to.
+    fn accept_cluster(&mut self, operation: &Operation, cluster: Option<Adopted>) -> Result<(), Error> {
+        let id = &operation.cluster_id;
+        let known = self.rows.cluster(id)?;
+        match (&operation.spec, &known) {
+            (Spec::AdoptCluster, None) if !self.is_used_elsewhere(operation)? => {}
+            (Spec::AdoptCluster, _) => return Err(Error::ClusterTaken(id.clone())),
+            (_, Some(known)) if known.folder_id == operation.folder_id => {}
+            _ => return Err(Error::NoCluster),
+        }
+        self.hold(operation)?;
+        let key = if known.is_some() { keys::cluster_to_be(id) } else { keys::cluster(id) };
+        cluster.map_or(Ok(()), |cluster| self.rows.write(key, &cluster))
+    }
+
+    /// Whether another folder has backups or operations under the operation's cluster id, so that they would be listed with
+    /// those of the new cluster. Each adoption is asked this, so the newest of each speak for all.
+    fn is_used_elsewhere(&self, operation: &Operation) -> Result<bool, Error> {
+        let newest = |range| self.rows.last(range);
+        let backup = match newest(keys::backups_of_cluster(&operation.cluster_id, None))?.as_deref().and_then(keys::last_backup) {
+            Some(id) => self.rows.backup(id)?,
+            None => None,
+        };
+        let before = match newest(keys::operations_of_cluster(&operation.cluster_id, None))?.as_deref().and_then(keys::last_operation) {
+            Some(id) => self.rows.operation(id)?,
+            None => None,
+        };
+        let folders = backup.map(|backup| backup.folder_id).into_iter().chain(before.map(|before| before.folder_id));
+        Ok(folders.into_iter().any(|folder| folder != operation.folder_id))
+    }
+
     fn accept_update(&mut self, operation: &Operation, changes: &BackupChanges) -> Result<(), Error> {
-        let mut backup = self.idle_backup(operation.backup_id)?;
+        let mut backup = self.idle_backup(operation.backup_id.ok_or(Error::NoBackup)?)?;
         if let State::Error(_) = backup.state {
             return Err(Error::NotAvailable("ERROR"));
         }
@@ -124,7 +162,7 @@ impl Judge {
     }
 
     fn accept_deletion(&mut self, operation: &Operation, grace: Duration) -> Result<(), Error> {
-        let mut backup = self.idle_backup(operation.backup_id)?;
+        let mut backup = self.idle_backup(operation.backup_id.ok_or(Error::NoBackup)?)?;
         if let Some(reader) = backup.readers.first() {
             return Err(Error::Conflict(reader.clone()));
         }
@@ -161,7 +199,7 @@ impl Judge {
 }
 
 /// Whether the rows given fit one another.
-fn check(operation: &Operation, draft: Option<&Backup>) -> Result<(), Error> {
+fn check(operation: &Operation, draft: Option<&Backup>, cluster: Option<&Adopted>) -> Result<(), Error> {
     let fresh = match operation.state {
         operation::State::Queued { .. } => operation.revision == 1 && operation.epoch == Epoch(0) && operation.publication.is_none(),
         operation::State::Running { .. }
@@ -175,19 +213,34 @@ fn check(operation: &Operation, draft: Option<&Backup>) -> Result<(), Error> {
     }
     let fits = match (operation.spec.makes_backup(), draft) {
         (true, Some(draft)) => {
-            draft.id == operation.backup_id
+            Some(draft.id) == operation.backup_id
                 && draft.folder_id == operation.folder_id
                 && draft.cluster_id == operation.cluster_id
                 && draft.operation_id == operation.id.to_string()
                 && draft.state == State::Creating
         }
         (true, None) | (false, Some(_)) => false,
-        (false, None) => true,
+        (false, None) => operation.backup_id.is_none() == operation.spec.changes_cluster(),
     };
+    if !fits {
+        return Err(Error::Invalid("what makes a backup, and nothing else, comes with a draft of it".to_owned()));
+    }
     if let Spec::ExportBackup(ExportTarget { name: None, .. }) = &operation.spec {
         return Err(Error::Invalid("the target of an export has a name".to_owned()));
     }
-    if fits { Ok(()) } else { Err(Error::Invalid("what makes a backup, and nothing else, comes with a draft of it".to_owned())) }
+    let own = |cluster: &Adopted| cluster.id == operation.cluster_id && cluster.folder_id == operation.folder_id;
+    let fits = match &operation.spec {
+        Spec::AdoptCluster => cluster.is_some_and(|cluster| own(cluster) && cluster.is_adopting),
+        Spec::UpdateConnection => cluster.is_some_and(|cluster| own(cluster) && !cluster.is_adopting),
+        Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_) | Spec::ForgetCluster => {
+            cluster.is_none()
+        }
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::Invalid("an adoption and a change of connection, and nothing else, come with the record of their own cluster".to_owned()))
+    }
 }
 
 /// SHA-256 over caller and key, each behind its length.

@@ -3,6 +3,7 @@
 use super::judge::Judge;
 use super::keys;
 use crate::backup::{self, Backup, BackupId};
+use crate::cluster::Adopted;
 use crate::operation::{ExportTarget, Operation, OperationId, Spec, State};
 use crate::store::Error;
 
@@ -21,7 +22,7 @@ impl Judge {
         if let Some(read) = operation.reads() {
             self.end_reading(operation, read)?;
         }
-        let backup = self.rows.backup(operation.backup_id)?;
+        let backup = self.rows.backup_of(operation.backup_id)?;
         match (&operation.state, &operation.spec) {
             (State::Succeeded(_), Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::UpdateBackup(_)) => self.replace(operation, backup, result),
             (State::Succeeded(_), Spec::DeleteBackup | Spec::ExportBackup(_)) if result.is_some() => {
@@ -48,6 +49,10 @@ impl Judge {
             }
             // An update may be under way on the backup meanwhile, so nothing else is touched.
             (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::ExportBackup(_)) => Ok(()),
+            (_, Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster) if result.is_some() => {
+                Err(Error::Invalid("the end of work on a cluster brings no backup".to_owned()))
+            }
+            (state, Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster) => self.end_cluster(operation, matches!(state, State::Succeeded(_))),
             (State::Queued { .. } | State::Running { .. } | State::Cancelling { .. }, _) => Ok(()),
         }
     }
@@ -68,6 +73,30 @@ impl Judge {
             if self.rows.read::<OperationId>(&key)? == Some(operation.id) {
                 self.rows.remove(key);
             }
+        }
+        Ok(())
+    }
+
+    /// Lets the record of a cluster follow the end of the work on it.
+    fn end_cluster(&mut self, operation: &Operation, succeeded: bool) -> Result<(), Error> {
+        let id = &operation.cluster_id;
+        let (key, to_be) = (keys::cluster(id), keys::cluster_to_be(id));
+        let gone = || Error::Invalid("the cluster that the work was for is gone".to_owned());
+        match (&operation.spec, succeeded) {
+            (Spec::AdoptCluster, true) => {
+                let mut cluster = self.rows.cluster(id)?.ok_or_else(gone)?;
+                cluster.is_adopting = false;
+                self.rows.write(key, &cluster)?;
+            }
+            (Spec::AdoptCluster, false) | (Spec::ForgetCluster, true) => self.rows.remove(key),
+            (Spec::UpdateConnection, true) => {
+                let cluster: Adopted = self.rows.read(&to_be)?.ok_or_else(gone)?;
+                self.rows.write(key, &cluster)?;
+                self.rows.remove(to_be);
+            }
+            (Spec::UpdateConnection, false) => self.rows.remove(to_be),
+            (Spec::ForgetCluster, false)
+            | (Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_), _) => {}
         }
         Ok(())
     }

@@ -149,11 +149,13 @@ impl Judge {
         self.record(&operation)?;
         if operation.spec.has_attempts() && operation.publication.is_none() && held(&operation) {
             let (folder_id, cluster_id) = (operation.folder_id.clone(), operation.cluster_id.clone());
+            let backup_id = operation.backup_id.ok_or_else(|| damaged(Kind::Operation, "its attempts have files, and it names no backup"))?;
             let bucket = match &operation.spec {
                 Spec::ExportBackup(target) => Some(target.bucket.clone()),
                 Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::CopyBackup { .. } => None,
+                Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster => None,
             };
-            let attempt = Attempt { folder_id, cluster_id, backup_id: operation.backup_id, bucket, doom: None };
+            let attempt = Attempt { folder_id, cluster_id, backup_id, bucket, doom: None };
             self.rows.write(keys::attempt(id, operation.epoch), &attempt)?;
         }
         self.settle(&operation, None)?;

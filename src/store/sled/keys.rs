@@ -50,6 +50,10 @@ kinds! {
     Attempt = b'a', "attempt";
     /// A backup.
     Backup = b'b', "backup";
+    /// The record of an adopted cluster.
+    Cluster = b'c', "cluster";
+    /// What the record of a cluster is to be.
+    ClusterToBe = b'u', "cluster to be";
     /// Mark: a doomed attempt by its next look.
     Doomed = b'd', "doomed attempt";
     /// Mark: an operation by its end.
@@ -123,6 +127,24 @@ pub(super) fn attempts(id: OperationId) -> Range<Key> {
 
 pub(super) fn backup(id: BackupId) -> Key {
     key(Kind::Backup, &[id.as_bytes()])
+}
+
+pub(super) fn cluster(id: &ClusterId) -> Key {
+    key(Kind::Cluster, &[id.as_str().as_bytes()])
+}
+
+/// Adopted clusters whose ids come after `after`; all of them where it is absent.
+pub(super) fn clusters(after: Option<&ClusterId>) -> Range<Key> {
+    let all = all(key(Kind::Cluster, &[]));
+    match after {
+        // No id holds a zero byte: what it is followed by begins with it.
+        Some(id) => key(Kind::Cluster, &[id.as_str().as_bytes(), &[0]])..all.end,
+        None => all,
+    }
+}
+
+pub(super) fn cluster_to_be(id: &ClusterId) -> Key {
+    key(Kind::ClusterToBe, &[id.as_str().as_bytes()])
 }
 
 pub(super) fn doomed(next_look: Timestamp, id: OperationId, epoch: Epoch) -> Key {
@@ -309,6 +331,15 @@ mod tests {
         assert!(!operations_of_folder(&main, Some(old)).contains(&mark));
         assert!(!operations_of_folder(&main2, None).contains(&mark));
         assert_eq!(last_operation(&mark), Some(old));
+    }
+
+    #[test]
+    fn clusters_are_paged_by_id() {
+        let id = |text: &str| text.parse::<ClusterId>().unwrap();
+        let beyond = clusters(Some(&id("main")));
+        assert!(!beyond.contains(&cluster(&id("main"))) && !beyond.contains(&cluster(&id("a"))));
+        assert!(beyond.contains(&cluster(&id("main-2"))) && beyond.contains(&cluster(&id("zzz"))));
+        assert!(!clusters(None).contains(&cluster_to_be(&id("main"))));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::keys::{self, Key, Kind};
 use super::rows::{self, Attempt, Rows, damaged};
 use crate::backup::{Backup, BackupId, Name, State};
-use crate::cluster::{FolderId, Timestamp};
+use crate::cluster::{Adopted, ClusterId, FolderId, Timestamp};
 use crate::operation::{Operation, OperationId};
 use crate::store::{BackupFilter, Doomed, Error, OperationFilter, PAGE_ROWS};
 
@@ -122,4 +122,12 @@ pub(super) fn purgeable(rows: &Rows, now: Timestamp, limit: usize) -> Result<Vec
         };
         Ok(rows.backup(backup_of(key)?)?.filter(due))
     })
+}
+
+pub(super) fn cluster(rows: &Rows, id: &ClusterId) -> Result<Adopted, Error> {
+    rows.cluster(id)?.ok_or(Error::NoCluster)
+}
+
+pub(super) fn clusters(rows: &Rows, after: Option<&ClusterId>, limit: usize) -> Result<Vec<Adopted>, Error> {
+    follow(rows.stored(keys::clusters(after)), page(limit), |key| rows.read(key))
 }

@@ -4,7 +4,7 @@
 
 use super::keys::{self, Key, Kind};
 use crate::backup::{Backup, BackupId};
-use crate::cluster::{ClusterId, FolderId, Timestamp};
+use crate::cluster::{Adopted, ClusterId, FolderId, Timestamp};
 use crate::operation::{Operation, OperationId};
 use crate::store::{Error, row};
 use ::sled::{IVec, Tree};
@@ -154,6 +154,20 @@ impl Rows {
         }
     }
 
+    /// The backup that an operation concerns, if it concerns one.
+    pub(super) fn backup_of(&self, id: Option<BackupId>) -> Result<Option<Backup>, Error> {
+        id.map_or(Ok(None), |id| self.backup(id))
+    }
+
+    /// The record of the cluster with this id.
+    pub(super) fn cluster(&self, id: &ClusterId) -> Result<Option<Adopted>, Error> {
+        let cluster: Option<Adopted> = self.read(&keys::cluster(id))?;
+        match cluster {
+            Some(cluster) if cluster.id != *id => Err(damaged(Kind::Cluster, "it lies under the key of another")),
+            Some(_) | None => Ok(cluster),
+        }
+    }
+
     /// Writes a row.
     pub(super) fn write<T: Serialize>(&mut self, key: Key, row: &T) -> Result<(), Error> {
         let value = row::encode(kind_of(&key).word(), row)?;
@@ -198,6 +212,23 @@ impl Rows {
         rows.sort();
         rows.truncate(limit);
         Ok(rows)
+    }
+
+    /// The key of the last row of a range.
+    pub(super) fn last(&self, range: Range<Key>) -> Result<Option<Key>, Error> {
+        let mut top: BTreeMap<&Key, bool> = BTreeMap::new();
+        for writes in [&self.judged, &self.current] {
+            top.extend(writes.range(range.clone()).map(|(key, value)| (key, value.is_some())));
+        }
+        let mut last = top.iter().rev().find(|(_, is_there)| **is_there).map(|(key, _)| (*key).clone());
+        for item in self.tree.range(range).rev() {
+            let (key, _) = item.map_err(tree_error)?;
+            if self.written(&key).is_none() {
+                last = last.max(Some(key.to_vec()));
+                break;
+            }
+        }
+        Ok(last)
     }
 
     /// The rows of a range as they are in the tree, whatever is not written yet.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backup::{Labels, Origin, State as BackupState};
+use crate::cluster::{Adopted, ClusterId, Connection};
 use crate::operation::{Door, Outcome, Policy, Response, Spec, State, Tally};
 use chrono::TimeDelta;
 use std::fs::{File, OpenOptions};
@@ -25,7 +26,7 @@ fn create(cluster: &str) -> Create {
         id: OperationId::new(),
         folder_id: "default".parse().unwrap(),
         cluster_id: cluster.parse().unwrap(),
-        backup_id: BackupId::new(),
+        backup_id: Some(BackupId::new()),
         door: Door::Redkeep,
         spec: Spec::CreateBackup,
         description: String::new(),
@@ -44,7 +45,7 @@ fn create(cluster: &str) -> Create {
         publication: None,
     };
     let draft = Backup {
-        id: operation.backup_id,
+        id: operation.backup_id.unwrap(),
         folder_id: operation.folder_id.clone(),
         cluster_id: operation.cluster_id.clone(),
         source: None,
@@ -70,7 +71,7 @@ fn create(cluster: &str) -> Create {
         compression: "none".to_owned(),
         shards: Vec::new(),
     };
-    Create { operation, draft: Some(draft), idempotency: None }
+    Create { operation, draft: Some(draft), cluster: None, idempotency: None }
 }
 
 async fn accept(store: &SledStore, cluster: &str) -> Operation {
@@ -102,11 +103,11 @@ async fn a_flipped_bit_is_damage_and_no_more() {
     let good = accept(&store, "good").await;
     tamper(&store, |tree| {
         flip_last_bit(tree, &keys::operation(bad.id));
-        flip_last_bit(tree, &keys::backup(bad.backup_id));
+        flip_last_bit(tree, &keys::backup(bad.backup_id.unwrap()));
     });
     let damaged = store.get(bad.id).await;
     assert!(matches!(&damaged, Err(Error::Damaged(what)) if what.contains("operation")), "{damaged:?}");
-    let damaged = store.backup(bad.backup_id).await;
+    let damaged = store.backup(bad.backup_id.unwrap()).await;
     assert!(matches!(&damaged, Err(Error::Damaged(what)) if what.contains("backup")), "{damaged:?}");
     assert!(matches!(store.cancel(bad.id).await, Err(Error::Damaged(_))));
     assert!(matches!(store.list(&OperationFilter::Folder(bad.folder_id.clone()), None, 10).await, Err(Error::Damaged(_))));
@@ -170,7 +171,7 @@ async fn planted_faults_are_found() {
     let missing = [
         keys::format(),
         keys::operation(operation.id),
-        keys::backup(operation.backup_id),
+        keys::backup(operation.backup_id.unwrap()),
         of_folder,
         keys::live(operation.id),
         keys::hold(&operation.cluster_id),
@@ -190,7 +191,7 @@ async fn planted_faults_are_found() {
         keys::live(ended.id),
         keys::ended(ended.modified_at, operation.id),
         keys::doomed(ended.modified_at, operation.id, epoch),
-        keys::purge(ended.modified_at, operation.backup_id),
+        keys::purge(ended.modified_at, operation.backup_id.unwrap()),
         keys::hold(&ended.cluster_id),
         vec![b'?'],
     ];
@@ -364,4 +365,60 @@ fn a_copy_of_the_lock_in_a_forked_child_holds_nothing() {
     store.close();
     drop(open(folder.path()));
     drop(copy);
+}
+
+/// Goal: a record of a cluster that does not fit the work on it is found. Method: an adoption and a change of connection under
+/// way; take away and plant, check, undo.
+#[tokio::test]
+async fn planted_faults_of_clusters_are_found() {
+    let folder = folder();
+    let store = open(folder.path());
+    let row = |cluster: &str, is_adopting| Adopted {
+        id: cluster.parse().unwrap(),
+        folder_id: "default".parse().unwrap(),
+        name: cluster.to_owned(),
+        description: String::new(),
+        labels: Labels::new(),
+        zone: None,
+        created_at: Clock::system().now(),
+        allow_primary: false,
+        connection: Connection { nodes: vec!["a:1".to_owned()], username: None, password: None, trust: None },
+        is_adopting,
+    };
+    let work = |cluster: &str, spec, row: Option<Adopted>| {
+        let Create { operation, .. } = create(cluster);
+        Create { operation: Operation { backup_id: None, spec, ..operation }, draft: None, cluster: row, idempotency: None }
+    };
+    let (done, queued): (ClusterId, ClusterId) = ("done".parse().unwrap(), "queued".parse().unwrap());
+    store.create(work("done", Spec::AdoptCluster, Some(row("done", true))), Duration::ZERO).await.unwrap();
+    let claimed = store.claim(&Zones::default(), LEASE).await.unwrap().0.unwrap().operation;
+    store.complete(claimed.id, claimed.epoch, Completion { outcome: Outcome::Succeeded(Response::Empty), backup: None }).await.unwrap();
+    store.create(work("done", Spec::UpdateConnection, Some(row("done", false))), Duration::ZERO).await.unwrap();
+    store.create(work("queued", Spec::AdoptCluster, Some(row("queued", true))), Duration::ZERO).await.unwrap();
+    drop(store);
+    let clean = verify(folder.path()).unwrap();
+    assert!(clean.is_clean() && clean.clusters == 2, "{clean:?}");
+
+    for key in [keys::cluster(&done), keys::cluster(&queued), keys::cluster_to_be(&done), keys::hold(&done), keys::hold(&queued)] {
+        let value = edit(folder.path(), |tree| tree.remove(&key).unwrap().unwrap());
+        assert!(!verify(folder.path()).unwrap().is_clean(), "the row at {key:?} is not missed");
+        edit(folder.path(), |tree| tree.insert(&key, value).unwrap());
+    }
+    let record = |row: &Adopted| super::super::row::encode("cluster", row).unwrap();
+    let wrong = [
+        (keys::cluster(&done), record(&row("done", true))),
+        (keys::cluster(&queued), record(&row("queued", false))),
+        (keys::cluster(&queued), record(&row("other", true))),
+        (keys::cluster_to_be(&queued), record(&row("queued", false))),
+        (keys::cluster_to_be(&"other".parse().unwrap()), record(&row("other", false))),
+    ];
+    for (key, value) in wrong {
+        let before = edit(folder.path(), |tree| tree.insert(&key, value).unwrap());
+        assert!(!verify(folder.path()).unwrap().is_clean(), "the row at {key:?} is not seen");
+        edit(folder.path(), |tree| match &before {
+            Some(before) => tree.insert(&key, before).unwrap(),
+            None => tree.remove(&key).unwrap(),
+        });
+    }
+    assert!(verify(folder.path()).unwrap().is_clean());
 }

@@ -6,6 +6,7 @@ use super::keys::{self, Key, Kind};
 use super::open::{Absent, Disk};
 use super::rows::{self, Attempt, KeyUse, Rows};
 use crate::backup::{self, Backup, BackupId};
+use crate::cluster::Adopted;
 use crate::operation::{Operation, OperationId, Spec, State};
 use crate::store::{Error, row};
 use serde::de::DeserializeOwned;
@@ -28,6 +29,8 @@ pub struct Report {
     pub live: u64,
     /// Backups.
     pub backups: u64,
+    /// Adopted clusters.
+    pub clusters: u64,
     /// Attempts with files in storage that belong to no backup.
     pub attempts: u64,
     /// Attempts among them whose files must go.
@@ -133,6 +136,20 @@ impl Walk {
                 self.report.doomed += u64::from(attempt.doom.is_some());
                 self.attempt(key, &attempt)
             }
+            Kind::Cluster => {
+                let cluster = parse::<Adopted>(kind, value)?;
+                self.report.clusters += 1;
+                expect(key == keys::cluster(&cluster.id), "it lies under the key of another")?;
+                let adopting = self.holder(&cluster)?.is_some_and(|holder| holder.spec == Spec::AdoptCluster);
+                expect(adopting == cluster.is_adopting, "whether it is being adopted is told in two ways")
+            }
+            Kind::ClusterToBe => {
+                let cluster = parse::<Adopted>(kind, value)?;
+                expect(key == keys::cluster_to_be(&cluster.id), "it lies under the key of another")?;
+                expect(self.has(&keys::cluster(&cluster.id))?, "the cluster is missing")?;
+                let changing = self.holder(&cluster)?.is_some_and(|holder| holder.spec == Spec::UpdateConnection);
+                expect(changing, "nothing changes its connection")
+            }
             Kind::Doomed => {
                 mark(kind, value)?;
                 let (id, epoch) = keys::last_attempt(key).ok_or("its key is no attempt")?;
@@ -231,11 +248,17 @@ impl Walk {
         for target in self.targets(operation)? {
             expect(self.get::<OperationId>(&target)? == Some(id), "what it is to write in a bucket is not kept for it")?;
         }
-        let backup = self.get::<Backup>(&keys::backup(operation.backup_id))?.ok_or("its backup is missing")?;
+        let backup = || -> Result<Backup, String> {
+            let backup_id = operation.backup_id.ok_or("it names no backup")?;
+            Ok(self.get(&keys::backup(backup_id))?.ok_or("its backup is missing")?)
+        };
         match &operation.spec {
-            Spec::ExportBackup(_) => Ok(()),
-            Spec::CreateBackup | Spec::CopyBackup { .. } => expect(backup.state == backup::State::Creating, "its backup is no draft"),
+            Spec::AdoptCluster | Spec::ForgetCluster => expect(self.has(&keys::cluster(&operation.cluster_id))?, "its cluster is missing"),
+            Spec::UpdateConnection => expect(self.has(&keys::cluster_to_be(&operation.cluster_id))?, "what its cluster is to be is missing"),
+            Spec::ExportBackup(_) => backup().map(drop),
+            Spec::CreateBackup | Spec::CopyBackup { .. } => expect(backup()?.state == backup::State::Creating, "its backup is no draft"),
             Spec::UpdateBackup(_) | Spec::DeleteBackup => {
+                let backup = backup()?;
                 let busy = backup.busy.as_deref().and_then(|busy| busy.parse().ok());
                 expect(busy == Some(id), "its backup is not held for it")
             }
@@ -255,11 +278,11 @@ impl Walk {
         }
         if backup.state == backup::State::Creating {
             let maker = backup.operation_id.parse().map_err(|_| "its operation has no identifier")?;
-            expect(self.live(maker)?.is_some_and(|maker| maker.backup_id == backup.id), "it is a draft and nothing works on it")?;
+            expect(self.live(maker)?.is_some_and(|maker| maker.backup_id == Some(backup.id)), "it is a draft and nothing works on it")?;
         }
         if let Some(busy) = &backup.busy {
             let holder = busy.parse().map_err(|_| "what holds it is no operation")?;
-            expect(self.live(holder)?.is_some_and(|holder| holder.backup_id == backup.id), "what holds it has ended or is missing")?;
+            expect(self.live(holder)?.is_some_and(|holder| holder.backup_id == Some(backup.id)), "what holds it has ended or is missing")?;
         }
         for reader in &backup.readers {
             let reader = reader.parse().map_err(|_| "what reads it is no operation")?;
@@ -271,7 +294,8 @@ impl Walk {
     /// The rows of what an export is to write.
     fn targets(&self, operation: &Operation) -> Result<Vec<Key>, String> {
         let Spec::ExportBackup(target) = &operation.spec else { return Ok(Vec::new()) };
-        let backup = self.get::<Backup>(&keys::backup(operation.backup_id))?.ok_or("its backup is missing")?;
+        let backup_id = operation.backup_id.ok_or("it names no backup")?;
+        let backup = self.get::<Backup>(&keys::backup(backup_id))?.ok_or("its backup is missing")?;
         Ok(target.objects(&backup).iter().map(|object| keys::target(&target.bucket, &object.key)).collect())
     }
 
@@ -291,12 +315,18 @@ impl Walk {
         }
     }
 
+    /// The operation that holds a cluster, if it has not ended.
+    fn holder(&self, cluster: &Adopted) -> Result<Option<Operation>, String> {
+        self.get::<OperationId>(&keys::hold(&cluster.id))?.map_or(Ok(None), |holder| self.live(holder))
+    }
+
     /// The name that is being given to a backup.
     fn new_name(&self, backup: &Backup) -> Result<Option<Key>, String> {
         let Some(holder) = backup.busy.as_deref().and_then(|busy| busy.parse().ok()) else { return Ok(None) };
         Ok(self.live(holder)?.and_then(|operation| match operation.spec {
             Spec::UpdateBackup(changes) => changes.name.map(|name| keys::name(&backup.folder_id, &name)),
             Spec::CreateBackup | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_) => None,
+            Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster => None,
         }))
     }
 

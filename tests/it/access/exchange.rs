@@ -49,7 +49,7 @@ fn accounts(keys: &[(&str, &SigningKey)]) -> String {
 async fn the_service_is_found_without_a_token() {
     let (_sources, setup) = two_folders().await;
     Folk::of(&setup);
-    let service = setup.auth(TOKENS).server("advertise = \"keep.example:443\"").start().await;
+    let service = setup.auth(TOKENS).server("advertise", "\"keep.example:443\"").start().await;
     let mut endpoints = ApiEndpointServiceClient::new(channel(&service).await);
     let listed = bare(endpoints.list(ListApiEndpointsRequest::default()).await).unwrap();
     let ids: Vec<&str> = listed.endpoints.iter().map(|endpoint| endpoint.id.as_str()).collect();

@@ -25,7 +25,7 @@ const SEEDS: u64 = 40;
 
 fn target(server: &ScriptedRedis) -> Target {
     let address = server.address().parse().expect("an address");
-    Target { name: server.address(), address, credentials: Credentials::default() }
+    Target { name: server.address(), address, credentials: Credentials::default(), tls: None }
 }
 
 /// Looks, asks and takes, as an attempt does; gives the manifest with the bytes that were stored.

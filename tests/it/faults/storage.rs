@@ -11,11 +11,11 @@ use std::process::Command;
 use tokio_util::sync::CancellationToken;
 
 /// A small file system in memory, unmounted on drop.
-struct Mounted(PathBuf);
+pub struct Mounted(PathBuf);
 
 impl Mounted {
     /// `None`, said loudly, where this process may not mount.
-    fn at(path: PathBuf, size: &str) -> Option<Self> {
+    pub fn at(path: PathBuf, size: &str) -> Option<Self> {
         std::fs::create_dir_all(&path).expect("a folder to mount on");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&path).output();
         match mounted {
@@ -27,7 +27,7 @@ impl Mounted {
         }
     }
 
-    fn make_read_only(&self) {
+    pub fn make_read_only(&self) {
         let status = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status().expect("mount runs");
         assert!(status.success());
     }

@@ -39,7 +39,7 @@ async fn a_late_worker_writes_nothing() {
     let late = store.claim(&Zones::default(), LEASE).await.unwrap().0.expect("it is due").operation;
     assert_eq!(late.id, id);
     store.step(id, late.epoch, Step::Snapshot, None).await.unwrap();
-    let folder = Folder::of_backup(&late.folder_id, &late.cluster_id, late.backup_id);
+    let folder = Folder::of_backup(&late.folder_id, &late.cluster_id, late.backup_id.unwrap());
     let attempt = folder.attempt(late.epoch.0);
     storage.create(&attempt, "shard1-0.rdb.zst", b"late".to_vec()).await.unwrap();
     let mut open = storage.upload(&attempt, "shard1-1.rdb.zst").await.unwrap();
@@ -58,7 +58,7 @@ async fn a_late_worker_writes_nothing() {
     let good = folder.attempt(2).as_str().to_owned();
     let own = ["attempt.json", "manifest.json", "shard1-0.rdb.zst"].map(|file| format!("{good}/{file}"));
     until("the late worker's files are gone", SOON, async || (files_below(&root) == own).then_some(())).await;
-    let backup = store.backup(late.backup_id).await.unwrap();
+    let backup = store.backup(late.backup_id.unwrap()).await.unwrap();
 
     // It wakes: every write of the record is refused.
     let failure = Failure::new(Reason::SourceUnreachable, "late");
@@ -77,7 +77,7 @@ async fn a_late_worker_writes_nothing() {
         assert!(matches!(answer, Err(Error::Fenced(_))), "{answer:?}");
     }
     assert_eq!(store.get(id).await.unwrap(), ended);
-    assert_eq!(store.backup(late.backup_id).await.unwrap(), backup);
+    assert_eq!(store.backup(late.backup_id.unwrap()).await.unwrap(), backup);
 
     // What it still writes to storage is in its own folder, and goes at the next look.
     storage.create(&attempt, "manifest.json", b"{}".to_vec()).await.unwrap();

@@ -79,7 +79,7 @@ pub async fn a_name_is_taken_from_the_draft_on(store: Shared, time: Time) {
     store.complete(claimed.id, claimed.epoch, failed("no route")).await.unwrap();
     assert_eq!(store.create(creation(&time, "one", "a"), GRACE).await, Err(Error::NameTaken(name("a"))));
     // A deletion frees it as soon as it is accepted.
-    let left = store.backup(second.backup_id).await.unwrap();
+    let left = store.backup(second.backup_id.unwrap()).await.unwrap();
     accept(&*store, deletion(&time, &left)).await;
     accept(&*store, creation(&time, "one", "a")).await;
 }
@@ -166,7 +166,7 @@ pub async fn a_lapsed_lease_is_another_attempt(store: Shared, time: Time) {
     let second = claim(&*store).await;
     assert_eq!((second.id, second.epoch, second.tally.crashes), (accepted.id, Epoch(2), 1));
     // The first attempt's files must go; the second's are being made.
-    let draft = store.backup(accepted.backup_id).await.unwrap();
+    let draft = store.backup(accepted.backup_id.unwrap()).await.unwrap();
     let first = Doomed {
         operation_id: accepted.id,
         epoch: Epoch(1),
@@ -202,7 +202,7 @@ pub async fn the_third_crash_ends_it(store: Shared, time: Time) {
     assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![accepted.id])));
     let State::Failed(why) = store.get(accepted.id).await.unwrap().state else { panic!("it goes on") };
     assert_eq!(why.reason, Reason::Poisoned);
-    let left = store.backup(accepted.backup_id).await.unwrap();
+    let left = store.backup(accepted.backup_id.unwrap()).await.unwrap();
     assert_eq!((left.state, left.busy), (backup::State::Error(why), None));
     assert_eq!(doomed_epochs(&*store).await, [Epoch(1), Epoch(2), Epoch(3)]);
     assert_eq!(store.next_due(&all_zones()).await, Ok(None));
@@ -236,7 +236,7 @@ pub async fn the_search_goes_on_past_what_ends(store: Shared, time: Time) {
     assert_eq!((claimed.unwrap().operation.id, ended), (fresh.id, vec![old.id, older.id]));
     let State::Failed(why) = store.get(old.id).await.unwrap().state else { panic!("it goes on") };
     assert_eq!(why.reason, Reason::DeadlineExceeded);
-    assert!(matches!(store.backup(old.backup_id).await.unwrap().state, backup::State::Error(_)));
+    assert!(matches!(store.backup(old.backup_id.unwrap()).await.unwrap().state, backup::State::Error(_)));
 }
 
 /// Goal: no word of a late worker changes anything. Method: every guarded call, by an attempt that was followed by another,
@@ -244,7 +244,7 @@ pub async fn the_search_goes_on_past_what_ends(store: Shared, time: Time) {
 pub async fn every_call_of_a_late_worker_is_fenced(store: Shared, time: Time) {
     accept(&*store, creation(&time, "main", "a")).await;
     let late = claim(&*store).await;
-    let draft = store.backup(late.backup_id).await.unwrap();
+    let draft = store.backup(late.backup_id.unwrap()).await.unwrap();
     time.pass(LEASE);
     let current = claim(&*store).await;
     let mut truth = current.clone();
@@ -267,7 +267,7 @@ pub async fn every_call_of_a_late_worker_is_fenced(store: Shared, time: Time) {
         assert_eq!(store.get(id).await.as_ref(), Ok(&truth));
     }
     assert_eq!(store.manifest(late.id).await, Ok(None));
-    assert_eq!(store.backup(late.backup_id).await, Err(Error::NoBackup));
+    assert_eq!(store.backup(late.backup_id.unwrap()).await, Err(Error::NoBackup));
 }
 
 /// Goal: an attempt that failed leaves no files, and another follows. Method: retries before the fork and after it, and of a
@@ -294,7 +294,7 @@ pub async fn a_retry_dooms_the_attempt(store: Shared, time: Time) {
     store.cancel(third.id).await.unwrap();
     assert_eq!(retry_at_once(&*store, &third, Fault::Source).await.state, State::Cancelled);
     assert_eq!(doomed_epochs(&*store).await, [Epoch(1), Epoch(2), Epoch(3)]);
-    assert_eq!(store.backup(first.backup_id).await, Err(Error::NoBackup));
+    assert_eq!(store.backup(first.backup_id.unwrap()).await, Err(Error::NoBackup));
     accept(&*store, creation(&time, "main", "a")).await;
 }
 
@@ -327,7 +327,7 @@ pub async fn success_replaces_the_draft(store: Shared, time: Time) {
         store.step(claimed.id, claimed.epoch, step, None).await.unwrap();
     }
     publish(&*store, &time, &claimed, b"manifest").await;
-    let draft = store.backup(claimed.backup_id).await.unwrap();
+    let draft = store.backup(claimed.backup_id.unwrap()).await.unwrap();
     assert_eq!(draft.state, backup::State::Creating);
     let result = Backup { size_bytes: 7, ..available(&draft, claimed.epoch) };
     time.pass(seconds(3));
@@ -350,7 +350,7 @@ pub async fn success_replaces_the_draft(store: Shared, time: Time) {
 pub async fn success_needs_the_last_step_and_the_row(store: Shared, time: Time) {
     accept(&*store, creation(&time, "main", "a")).await;
     let claimed = claim(&*store).await;
-    let draft = store.backup(claimed.backup_id).await.unwrap();
+    let draft = store.backup(claimed.backup_id.unwrap()).await.unwrap();
     let row = available(&draft, claimed.epoch);
     let early = store.complete(claimed.id, claimed.epoch, succeeded(Some(row.clone()))).await;
     assert!(matches!(early, Err(Error::NotAllowed(_))), "{early:?}");
@@ -372,7 +372,7 @@ pub async fn a_failed_creation_leaves_an_error(store: Shared, time: Time) {
     let claimed = claim(&*store).await;
     let ended = store.complete(claimed.id, claimed.epoch, failed("no route")).await.unwrap();
     assert_eq!(ended.state, State::Failed(failure("no route")));
-    let left = store.backup(claimed.backup_id).await.unwrap();
+    let left = store.backup(claimed.backup_id.unwrap()).await.unwrap();
     assert_eq!((&left.state, &left.busy), (&backup::State::Error(failure("no route")), &None));
     assert_eq!(doomed_epochs(&*store).await, [claimed.epoch]);
     assert_eq!(store.create(renaming(&time, &left, "b"), GRACE).await, Err(Error::NotAvailable("ERROR")));
@@ -397,7 +397,7 @@ pub async fn a_manifest_comes_back_to_the_byte(store: Shared, time: Time) {
         assert_eq!(store.manifest(claimed.id).await, Ok(Some(manifest)), "{length} bytes");
         store.complete(claimed.id, claimed.epoch, failed("gone")).await.unwrap();
         assert_eq!(store.manifest(claimed.id).await, Ok(None));
-        let left = store.backup(claimed.backup_id).await.unwrap();
+        let left = store.backup(claimed.backup_id.unwrap()).await.unwrap();
         accept(&*store, deletion(&time, &left)).await;
         let deleting = claim(&*store).await;
         store.complete(deleting.id, deleting.epoch, succeeded(None)).await.unwrap();
@@ -441,7 +441,7 @@ pub async fn a_queued_operation_is_cancelled_at_once(store: Shared, time: Time) 
     let ended = store.cancel(accepted.id).await.unwrap();
     assert_eq!(ended.state, State::Cancelled);
     assert_eq!(store.cancel(accepted.id).await, Ok(ended));
-    assert_eq!(store.backup(accepted.backup_id).await, Err(Error::NoBackup));
+    assert_eq!(store.backup(accepted.backup_id.unwrap()).await, Err(Error::NoBackup));
     assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![])));
     accept(&*store, creation(&time, "main", "a")).await;
 }
@@ -461,7 +461,7 @@ pub async fn a_running_operation_is_told_to_stop(store: Shared, time: Time) {
     assert_eq!(store.step(claimed.id, claimed.epoch, Step::Publish, Some(decision)).await, Err(Error::Cancelling));
     assert_eq!(store.doomed(10).await, Ok(vec![]));
     // Whatever it says, it was told to stop.
-    let draft = store.backup(claimed.backup_id).await.unwrap();
+    let draft = store.backup(claimed.backup_id.unwrap()).await.unwrap();
     let ended = store.complete(claimed.id, claimed.epoch, succeeded(Some(available(&draft, claimed.epoch)))).await.unwrap();
     assert_eq!(ended.state, State::Cancelled);
     assert_eq!(store.backup(draft.id).await, Err(Error::NoBackup));
@@ -477,7 +477,7 @@ pub async fn a_cancellation_can_come_too_late(store: Shared, time: Time) {
     let waiting = retry_at_once(&*store, &claimed, Fault::Storage).await;
     assert_eq!(store.cancel(decided.id).await, Ok(waiting));
     let claimed = claim(&*store).await;
-    let draft = store.backup(claimed.backup_id).await.unwrap();
+    let draft = store.backup(claimed.backup_id.unwrap()).await.unwrap();
     let ended = store.complete(claimed.id, claimed.epoch, succeeded(Some(available(&draft, Epoch(1))))).await.unwrap();
     assert_eq!(store.cancel(ended.id).await, Ok(ended));
     let backup = store.backup(draft.id).await.unwrap();
@@ -494,7 +494,7 @@ pub async fn a_lapsed_cancellation_ends(store: Shared, time: Time) {
     time.pass(LEASE);
     assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![claimed.id])));
     assert_eq!(store.get(claimed.id).await.unwrap().state, State::Cancelled);
-    assert_eq!(store.backup(claimed.backup_id).await, Err(Error::NoBackup));
+    assert_eq!(store.backup(claimed.backup_id.unwrap()).await, Err(Error::NoBackup));
     assert_eq!(doomed_epochs(&*store).await, [claimed.epoch]);
     accept(&*store, creation(&time, "main", "a")).await;
 }
@@ -516,7 +516,10 @@ pub async fn an_update_holds_the_backup_and_both_names(store: Shared, time: Time
     }
     // It does not hold the cluster.
     let draft = accept(&*store, creation(&time, "main", "third")).await;
-    assert_eq!(store.create(renaming(&time, &store.backup(draft.backup_id).await.unwrap(), "fourth"), GRACE).await, Err(Error::NotAvailable("CREATING")));
+    assert_eq!(
+        store.create(renaming(&time, &store.backup(draft.backup_id.unwrap()).await.unwrap(), "fourth"), GRACE).await,
+        Err(Error::NotAvailable("CREATING"))
+    );
 
     let work = claim(&*store).await;
     assert_eq!((work.id, work.step()), (update.id, Some(Step::Work)));
@@ -589,7 +592,7 @@ pub async fn a_backup_is_found_by_its_name(store: Shared, time: Time) {
     assert_eq!(store.backup_named(&folder, &name("old")).await, Err(Error::NoBackup));
     let draft = accept(&*store, creation(&time, "one", "old")).await;
     let found = store.backup_named(&folder, &name("old")).await.unwrap();
-    assert_eq!((found.id, found.state), (draft.backup_id, backup::State::Creating));
+    assert_eq!((found.id, found.state), (draft.backup_id.unwrap(), backup::State::Creating));
     assert_eq!(store.backup_named(&"folder2".parse().unwrap(), &name("old")).await, Err(Error::NoBackup));
     assert_eq!(store.backup_named(&folder, &name("ol")).await, Err(Error::NoBackup));
     store.cancel(draft.id).await.unwrap();
@@ -608,12 +611,12 @@ pub async fn a_backup_is_found_by_its_name(store: Shared, time: Time) {
     let failing = accept(&*store, creation(&time, "two", "other")).await;
     let work = claim(&*store).await;
     store.complete(work.id, work.epoch, failed("no route")).await.unwrap();
-    assert_eq!(store.backup_named(&folder, &name("other")).await.unwrap().id, failing.backup_id);
+    assert_eq!(store.backup_named(&folder, &name("other")).await.unwrap().id, failing.backup_id.unwrap());
 
     accept(&*store, deletion(&time, &renamed)).await;
     assert_eq!(store.backup_named(&folder, &name("new")).await, Err(Error::NoBackup));
     let successor = accept(&*store, creation(&time, "one", "new")).await;
-    assert_eq!(store.backup_named(&folder, &name("new")).await.unwrap().id, successor.backup_id);
+    assert_eq!(store.backup_named(&folder, &name("new")).await.unwrap().id, successor.backup_id.unwrap());
 }
 
 /// Goal: what a person holds stays. Method: place a hold by an update, delete in vain.
@@ -631,7 +634,7 @@ pub async fn a_deletion_is_refused_by_a_hold(store: Shared, time: Time) {
 async fn succeed(store: &dyn Store, time: &Time, claimed: &Operation) -> Operation {
     let after = match &claimed.spec {
         Spec::ExportBackup(_) => None,
-        _ => Some(available(&store.backup(claimed.backup_id).await.unwrap(), claimed.epoch)),
+        _ => Some(available(&store.backup(claimed.backup_id.unwrap()).await.unwrap(), claimed.epoch)),
     };
     publish(store, time, claimed, b"{}").await;
     store.complete(claimed.id, claimed.epoch, succeeded(after)).await.unwrap()
@@ -651,7 +654,7 @@ pub async fn several_read_a_backup_and_none_deletes_it(store: Shared, time: Time
     accept(&*store, in_zone(creation(&time, "main", "d"), "nowhere")).await;
     let held = store.backup(source.id).await.unwrap();
     assert_eq!(held, Backup { readers: texts(&[&first, &second, &export]), ..source.clone() });
-    let draft = store.backup(first.backup_id).await.unwrap();
+    let draft = store.backup(first.backup_id.unwrap()).await.unwrap();
     assert_eq!((&draft.state, &draft.busy), (&backup::State::Creating, &Some(first.id.to_string())));
     assert_eq!(store.create(copying(&time, &source, "b"), GRACE).await, Err(Error::NameTaken(name("b"))));
     assert_eq!(store.create(copying(&time, &source, "a"), GRACE).await, Err(Error::NameTaken(name("a"))));
@@ -666,7 +669,7 @@ pub async fn several_read_a_backup_and_none_deletes_it(store: Shared, time: Time
     }
     assert_eq!(store.backup(source.id).await, Ok(source.clone()));
     accept(&*store, deletion(&time, &source)).await;
-    assert!(store.backup(first.backup_id).await.unwrap().is_available());
+    assert!(store.backup(first.backup_id.unwrap()).await.unwrap().is_available());
 }
 
 /// Goal: a copy is a backup like any other. Method: one that succeeds after a retry, one that fails, one that is cancelled.
@@ -681,7 +684,7 @@ pub async fn a_copy_ends_like_a_creation(store: Shared, time: Time) {
     assert_eq!(doomed_epochs(&*store).await, [Epoch(1)]);
     let claimed = claim(&*store).await;
     succeed(&*store, &time, &claimed).await;
-    let made = store.backup(copy.backup_id).await.unwrap();
+    let made = store.backup(copy.backup_id.unwrap()).await.unwrap();
     assert_eq!((made.epoch, made.busy.as_ref(), made.name.as_str()), (Some(2), None, "b"));
     assert_eq!(doomed_epochs(&*store).await, [Epoch(1)]);
     let again = store.complete(claimed.id, claimed.epoch, succeeded(Some(made))).await;
@@ -690,12 +693,12 @@ pub async fn a_copy_ends_like_a_creation(store: Shared, time: Time) {
     let failing = accept(&*store, copying(&time, &source, "c")).await;
     let claimed = claim(&*store).await;
     store.complete(claimed.id, claimed.epoch, failed("damaged")).await.unwrap();
-    let left = store.backup(failing.backup_id).await.unwrap();
+    let left = store.backup(failing.backup_id.unwrap()).await.unwrap();
     assert_eq!((&left.state, &left.busy), (&backup::State::Error(failure("damaged")), &None));
     let cancelled = accept(&*store, copying(&time, &source, "d")).await;
     let claimed = claim(&*store).await;
     store.cancel_and_end(&claimed).await;
-    assert_eq!(store.backup(cancelled.backup_id).await, Err(Error::NoBackup));
+    assert_eq!(store.backup(cancelled.backup_id.unwrap()).await, Err(Error::NoBackup));
     assert_eq!(doomed_epochs(&*store).await.len(), 3);
     assert_eq!(store.backup(source.id).await, Ok(source.clone()));
 
@@ -782,7 +785,7 @@ pub async fn an_update_goes_on_beside_those_that_read(store: Shared, time: Time)
 /// Goal: only what is whole is read. Method: a draft, one in error, one that is deleted, one that never was.
 pub async fn only_a_finished_backup_is_read(store: Shared, time: Time) {
     let creation = accept(&*store, creation(&time, "main", "a")).await;
-    let draft = store.backup(creation.backup_id).await.unwrap();
+    let draft = store.backup(creation.backup_id.unwrap()).await.unwrap();
     let attempts = |backup: &Backup| [copying(&time, backup, "b"), exporting(&time, backup, "reports", "a.rdb")];
     for create in attempts(&draft) {
         assert_eq!(store.create(create, GRACE).await, Err(Error::NotAvailable("CREATING")));
@@ -907,16 +910,16 @@ pub async fn pages_go_from_new_to_old(store: Shared, time: Time) {
 
     let of_folder = OperationFilter::Folder(default);
     let page = store.list(&of_folder, None, 2).await.unwrap();
-    assert_eq!(page.iter().map(|operation| operation.backup_id).collect::<Vec<_>>(), [waiting.backup_id, made[2].id]);
+    assert_eq!(page.iter().map(|operation| operation.backup_id.unwrap()).collect::<Vec<_>>(), [waiting.backup_id.unwrap(), made[2].id]);
     let rest = store.list(&of_folder, Some(page[1].id), PAGE_ROWS).await.unwrap();
-    assert_eq!(rest.iter().map(|operation| operation.backup_id).collect::<Vec<_>>(), [made[1].id, made[0].id]);
+    assert_eq!(rest.iter().map(|operation| operation.backup_id.unwrap()).collect::<Vec<_>>(), [made[1].id, made[0].id]);
     assert_eq!(store.list(&of_folder, Some(rest[1].id), 2).await, Ok(vec![]));
     assert_eq!(store.list(&OperationFilter::Cluster(one), None, 10).await.unwrap().len(), 3);
 
     let OperationFilter::Folder(default) = of_folder else { unreachable!() };
     let ids = |page: Vec<Backup>| page.iter().map(|backup| backup.id).collect::<Vec<_>>();
     let all = store.backups(&BackupFilter::Folder(default.clone()), None, 10).await.unwrap();
-    assert_eq!(ids(all), [waiting.backup_id, made[2].id, made[1].id, made[0].id]);
+    assert_eq!(ids(all), [waiting.backup_id.unwrap(), made[2].id, made[1].id, made[0].id]);
     let available = BackupFilter::FolderAvailable(default);
     // The draft is skipped, and the page is full all the same.
     assert_eq!(ids(store.backups(&available, None, 2).await.unwrap()), [made[2].id, made[1].id]);
@@ -924,7 +927,160 @@ pub async fn pages_go_from_new_to_old(store: Shared, time: Time) {
     let of_two = BackupFilter::ClusterAvailable(two);
     assert_eq!(ids(store.backups(&of_two, None, 10).await.unwrap()), [made[1].id]);
     let BackupFilter::ClusterAvailable(two) = of_two else { unreachable!() };
-    assert_eq!(ids(store.backups(&BackupFilter::Cluster(two), None, 10).await.unwrap()), [waiting.backup_id, made[1].id]);
+    assert_eq!(ids(store.backups(&BackupFilter::Cluster(two), None, 10).await.unwrap()), [waiting.backup_id.unwrap(), made[1].id]);
+}
+
+fn id(text: &str) -> redkeep::cluster::ClusterId {
+    text.parse().unwrap()
+}
+
+/// Adopts a cluster from acceptance to the end.
+async fn adopt(store: &dyn Store, create: Create) -> Adopted {
+    let row = create.cluster.clone().unwrap();
+    accept(store, create).await;
+    let claimed = claim(store).await;
+    store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    Adopted { is_adopting: false, ..row }
+}
+
+/// Goal: a cluster is known from the acceptance of its adoption to its forgetting. Method: read it after each step.
+pub async fn an_adopted_cluster_is_there_from_the_acceptance_on(store: Shared, time: Time) {
+    let create = adoption(&time, "main", "a:1");
+    let row = create.cluster.clone().unwrap();
+    accept(&*store, create).await;
+    assert_eq!(store.cluster(&row.id).await.as_ref(), Ok(&row));
+    let claimed = claim(&*store).await;
+    assert_eq!((claimed.step(), claimed.backup_id), (Some(Step::Work), None));
+    // The only step of short work is past the point at which it could be stopped.
+    assert_eq!(store.cancel(claimed.id).await.as_ref(), Ok(&claimed));
+    store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    let row = Adopted { is_adopting: false, ..row };
+    assert_eq!(store.cluster(&row.id).await.as_ref(), Ok(&row));
+    assert_eq!(doomed_epochs(&*store).await, []);
+
+    accept(&*store, forgetting(&time, "default", "main")).await;
+    assert_eq!(store.cluster(&row.id).await.as_ref(), Ok(&row));
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    assert_eq!(store.cluster(&row.id).await, Err(Error::NoCluster));
+    assert_eq!(store.create(forgetting(&time, "default", "main"), GRACE).await, Err(Error::NoCluster));
+    adopt(&*store, adoption(&time, "main", "b:1")).await;
+}
+
+/// Goal: a cluster that could not be adopted is not known. Method: fail, cancel, crash three times, let the deadline pass.
+pub async fn an_adoption_that_does_not_succeed_leaves_nothing(store: Shared, time: Time) {
+    accept(&*store, adoption(&time, "main", "a:1")).await;
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, failed("wrong password")).await.unwrap();
+    assert_eq!(store.cluster(&id("main")).await, Err(Error::NoCluster));
+
+    let queued = accept(&*store, adoption(&time, "main", "a:1")).await;
+    store.cancel(queued.id).await.unwrap();
+    assert_eq!(store.cluster(&id("main")).await, Err(Error::NoCluster));
+
+    accept(&*store, adoption(&time, "main", "a:1")).await;
+    for _ in 0..3 {
+        claim(&*store).await;
+        time.pass(LEASE);
+    }
+    assert_eq!(store.claim(&all_zones(), LEASE).await.unwrap().0, None);
+    assert_eq!(store.cluster(&id("main")).await, Err(Error::NoCluster));
+
+    accept(&*store, adoption(&time, "main", "a:1")).await;
+    time.pass(seconds(2 * 3600));
+    assert_eq!(store.claim(&all_zones(), LEASE).await.unwrap().0, None);
+    assert_eq!(store.clusters(None, 10).await, Ok(vec![]));
+}
+
+/// Goal: an id names one cluster, and what is listed under it belongs to one folder. Method: adopt it again, in its own
+/// folder and in another, while it is there and after it was forgotten.
+pub async fn a_cluster_id_is_taken_once(store: Shared, time: Time) {
+    let taken = || Err(Error::ClusterTaken(id("main")));
+    accept(&*store, adoption(&time, "main", "a:1")).await;
+    assert_eq!(store.create(adoption(&time, "main", "b:1"), GRACE).await, taken());
+    assert_eq!(store.create(adoption_in(&time, "second", "main", "b:1"), GRACE).await, taken());
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    assert_eq!(store.create(adoption(&time, "main", "b:1"), GRACE).await, taken());
+    // For another folder the cluster is not there.
+    assert_eq!(store.create(forgetting(&time, "second", "main"), GRACE).await, Err(Error::NoCluster));
+    assert_eq!(store.create(reconnection(&time, "second", "main", "b:1"), GRACE).await, Err(Error::NoCluster));
+
+    make_backup(&*store, &time, "main", "a").await;
+    accept(&*store, forgetting(&time, "default", "main")).await;
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    time.pass(GRACE * 2);
+    assert!(store.expire(GRACE).await.unwrap() > 0);
+    assert_eq!(store.list(&OperationFilter::Cluster(id("main")), None, 10).await, Ok(vec![]));
+    // Its backups are still listed, for the folder that they belong to.
+    assert_eq!(store.create(adoption_in(&time, "second", "main", "b:1"), GRACE).await, taken());
+    adopt(&*store, adoption(&time, "main", "b:1")).await;
+    // Rows that do not fit are a fault of ours.
+    let without = Create { cluster: None, ..adoption(&time, "other", "a:1") };
+    assert!(matches!(store.create(without, GRACE).await, Err(Error::Invalid(_))));
+    let of_another = Create { cluster: Some(adopted(&time, "default", "third", "a:1")), ..adoption(&time, "other", "a:1") };
+    assert!(matches!(store.create(of_another, GRACE).await, Err(Error::Invalid(_))));
+    let with = Create { cluster: Some(adopted(&time, "default", "main", "a:1")), ..forgetting(&time, "default", "main") };
+    assert!(matches!(store.create(with, GRACE).await, Err(Error::Invalid(_))));
+}
+
+/// Goal: nobody changes a cluster while it is backed up, and the other way round. Method: each pair, both ways.
+pub async fn work_on_a_cluster_and_a_backup_of_it_exclude_each_other(store: Shared, time: Time) {
+    let adopting = accept(&*store, adoption(&time, "main", "a:1")).await;
+    let others = || [creation(&time, "main", "a"), reconnection(&time, "default", "main", "b:1"), forgetting(&time, "default", "main")];
+    for other in others() {
+        assert_eq!(store.create(other, GRACE).await, Err(Error::Conflict(adopting.id.to_string())));
+    }
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    for (first, create) in others().into_iter().enumerate() {
+        let holder = accept(&*store, create).await;
+        for other in others() {
+            assert_eq!(store.create(other, GRACE).await, Err(Error::Conflict(holder.id.to_string())), "{first}");
+        }
+        store.cancel(holder.id).await.unwrap();
+    }
+}
+
+/// Goal: a cluster is reached in one way. Method: change the connection; fail, cancel and succeed.
+pub async fn a_connection_changes_at_the_end_or_not_at_all(store: Shared, time: Time) {
+    let before = adopt(&*store, adoption(&time, "main", "a:1")).await;
+    let create = reconnection(&time, "default", "main", "b:1");
+    let after = create.cluster.clone().unwrap();
+    for end in 0..3 {
+        let create = Create { operation: operation(&time, "default", "main", None, Spec::UpdateConnection), ..create.clone() };
+        let accepted = accept(&*store, create).await;
+        assert_eq!(store.cluster(&before.id).await.as_ref(), Ok(&before));
+        assert_eq!(store.cluster_to_be(&before.id).await, Ok(Some(after.clone())));
+        if end == 0 {
+            store.cancel(accepted.id).await.unwrap();
+        } else {
+            let claimed = claim(&*store).await;
+            let completion = if end == 1 { failed("wrong password") } else { succeeded(None) };
+            store.complete(claimed.id, claimed.epoch, completion).await.unwrap();
+        }
+        let expected = if end == 2 { &after } else { &before };
+        assert_eq!(store.cluster(&before.id).await.as_ref(), Ok(expected));
+        assert_eq!(store.cluster_to_be(&before.id).await, Ok(None));
+    }
+}
+
+/// Goal: pages of clusters fit together. Method: four, one of whose ids begins with another's.
+pub async fn clusters_are_listed_by_id(store: Shared, time: Time) {
+    let mut rows = Vec::new();
+    for cluster in ["b", "a", "a-1", "a1"] {
+        rows.push(adopt(&*store, adoption(&time, cluster, "a:1")).await);
+    }
+    rows.sort_by(|a, b| a.id.cmp(&b.id));
+    assert_eq!(store.clusters(None, PAGE_ROWS).await.as_ref(), Ok(&rows));
+    let mut found = Vec::new();
+    let mut after = None;
+    while let [row] = store.clusters(after.as_ref(), 1).await.unwrap().as_slice() {
+        after = Some(row.id.clone());
+        found.push(row.clone());
+    }
+    assert_eq!(found, rows);
 }
 
 /// Goal: what ended long ago is forgotten, with its key. Method: three ages; the key of the oldest is free again.
@@ -961,6 +1117,10 @@ pub async fn what_is_not_there_is_said_so(store: Shared, time: Time) {
     assert_eq!(store.expire(seconds(0)).await, Ok(0));
     let nothing = creation(&time, "main", "a").draft.unwrap();
     assert_eq!(store.backup(nothing.id).await, Err(Error::NoBackup));
+    let main = nothing.cluster_id.clone();
+    assert_eq!(store.cluster(&main).await, Err(Error::NoCluster));
+    assert_eq!(store.cluster_to_be(&main).await, Ok(None));
+    assert_eq!(store.clusters(None, 10).await, Ok(vec![]));
     assert_eq!(store.purged(nothing.id).await, Ok(()));
     assert_eq!(store.create(deletion(&time, &nothing), GRACE).await, Err(Error::NoBackup));
     assert_eq!(store.create(renaming(&time, &nothing, "b"), GRACE).await, Err(Error::NoBackup));

@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use redkeep::backup::{self, Backup, BackupId, Name};
-use redkeep::cluster::{FolderId, Timestamp};
+use redkeep::cluster::{Adopted, ClusterId, FolderId, Timestamp};
 use redkeep::failure::Failure;
 use redkeep::operation::{self, Epoch, Event, Fault, Operation, OperationId, Progress, Publication, Refused, Spec, Step};
 use redkeep::store::{
@@ -28,6 +28,9 @@ struct Rows {
     /// The backup of each attempt, and how often and when its files are looked for once they must go.
     attempts: BTreeMap<(OperationId, Epoch), Attempt>,
     manifests: BTreeMap<OperationId, Vec<u8>>,
+    clusters: BTreeMap<ClusterId, Adopted>,
+    /// What an operation is to make of its cluster.
+    to_be: BTreeMap<OperationId, Adopted>,
 }
 
 #[derive(Clone)]
@@ -89,7 +92,7 @@ impl Rows {
         let reserved = || {
             self.live().find_map(|operation| match &operation.spec {
                 Spec::UpdateBackup(changes) if changes.name.as_ref() == Some(name) => {
-                    self.backups.get(&operation.backup_id).filter(|backup| backup.folder_id == *folder).map(|backup| backup.id)
+                    self.backups.get(&operation.backup_id?).filter(|backup| backup.folder_id == *folder).map(|backup| backup.id)
                 }
                 _ => None,
             })
@@ -116,13 +119,19 @@ impl Rows {
     }
 
     fn create(&mut self, create: Create, grace: Duration, queue_limit: usize, now: Timestamp) -> Result<Created, Error> {
-        let Create { operation, draft, idempotency } = create;
+        let Create { operation, draft, cluster, idempotency } = create;
         if let Some(key) = &idempotency
             && let Some(operation) = self.known(key)?
         {
             return Ok(Created::Existing(operation));
         }
         if draft.is_some() != operation.spec.makes_backup() || self.operations.contains_key(&operation.id) {
+            return Err(Error::Invalid(String::new()));
+        }
+        let brings = matches!(operation.spec, Spec::AdoptCluster | Spec::UpdateConnection);
+        let own =
+            |row: &Adopted| row.id == operation.cluster_id && row.folder_id == operation.folder_id && row.is_adopting == (operation.spec == Spec::AdoptCluster);
+        if brings != cluster.is_some() || cluster.as_ref().is_some_and(|row| !own(row)) {
             return Err(Error::Invalid(String::new()));
         }
         let queued = self.operations.values().filter(|operation| matches!(operation.state, operation::State::Queued { .. })).count();
@@ -155,19 +164,20 @@ impl Rows {
                 return Err(Error::Invalid(String::new()));
             }
         }
-        if let Some(draft) = draft {
-            let held = |other: &&Operation| other.spec.is_exclusive() && other.cluster_id == operation.cluster_id;
-            if operation.spec.is_exclusive()
-                && let Some(holder) = self.live().find(held)
-            {
-                return Err(Error::Conflict(holder.id.to_string()));
+        let holder = self.live().find(|other| other.spec.is_exclusive() && other.cluster_id == operation.cluster_id);
+        let conflict = holder.map_or(Ok(()), |holder| Err(Error::Conflict(holder.id.to_string())));
+        if operation.spec.changes_cluster() {
+            self.accept_cluster(&operation, cluster, conflict)?;
+        } else if let Some(draft) = draft {
+            if operation.spec.is_exclusive() {
+                conflict?;
             }
             if self.name_owner(&draft.folder_id, &draft.name).is_some() {
                 return Err(Error::NameTaken(draft.name));
             }
             self.backups.insert(draft.id, draft);
         } else if operation.reads().is_none() {
-            let backup = self.backups.get(&operation.backup_id).ok_or(Error::NoBackup)?;
+            let backup = operation.backup_id.and_then(|id| self.backups.get(&id)).ok_or(Error::NoBackup)?;
             let in_error = match backup.state {
                 backup::State::Deleting { .. } => return Err(Error::NoBackup),
                 backup::State::Creating => return Err(Error::NotAvailable("CREATING")),
@@ -207,6 +217,43 @@ impl Rows {
         Ok(Created::New(operation))
     }
 
+    fn accept_cluster(&mut self, operation: &Operation, row: Option<Adopted>, conflict: Result<(), Error>) -> Result<(), Error> {
+        let id = &operation.cluster_id;
+        let known = self.clusters.get(id);
+        if operation.spec == Spec::AdoptCluster {
+            let backup = self.backups.values().rev().find(|backup| backup.cluster_id == *id).map(|backup| &backup.folder_id);
+            let before = self.operations.values().rev().find(|before| before.cluster_id == *id).map(|before| &before.folder_id);
+            let elsewhere = backup.into_iter().chain(before).any(|folder| *folder != operation.folder_id);
+            if known.is_some() || elsewhere {
+                return Err(Error::ClusterTaken(id.clone()));
+            }
+        } else if known.is_none_or(|known| known.folder_id != operation.folder_id) {
+            return Err(Error::NoCluster);
+        }
+        conflict?;
+        match (&operation.spec, row) {
+            (Spec::AdoptCluster, Some(row)) => drop(self.clusters.insert(id.clone(), row)),
+            (_, Some(row)) => drop(self.to_be.insert(operation.id, row)),
+            (_, None) => {}
+        }
+        Ok(())
+    }
+
+    fn end_cluster(&mut self, operation: &Operation, result: Option<Backup>) -> Result<(), Error> {
+        if result.is_some() {
+            return Err(Error::Invalid(String::new()));
+        }
+        let id = &operation.cluster_id;
+        let to_be = self.to_be.remove(&operation.id);
+        match (&operation.spec, matches!(operation.state, operation::State::Succeeded(_))) {
+            (Spec::AdoptCluster, true) => self.clusters.get_mut(id).unwrap().is_adopting = false,
+            (Spec::AdoptCluster, false) | (Spec::ForgetCluster, true) => drop(self.clusters.remove(id)),
+            (Spec::UpdateConnection, true) => drop(self.clusters.insert(id.clone(), to_be.unwrap())),
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, id: OperationId, event: Event, backup: Option<Backup>, now: Timestamp) -> Result<Operation, Error> {
         let operation = self.operations.get_mut(&id).ok_or(Error::NoOperation)?;
         let was_over = operation.state.is_terminal();
@@ -242,10 +289,14 @@ impl Rows {
 
     fn end(&mut self, operation: &Operation, result: Option<Backup>) -> Result<(), Error> {
         self.manifests.remove(&operation.id);
+        if operation.spec.changes_cluster() {
+            return self.end_cluster(operation, result);
+        }
+        let backup_id = operation.backup_id.unwrap();
         let is_creation = operation.spec.makes_backup();
         let is_export = matches!(operation.spec, Spec::ExportBackup(_));
         let is_deletion = operation.spec == Spec::DeleteBackup || is_export;
-        let Some(backup) = self.backups.get_mut(&operation.backup_id) else { return Ok(()) };
+        let Some(backup) = self.backups.get_mut(&backup_id) else { return Ok(()) };
         match &operation.state {
             operation::State::Succeeded(_) if !is_deletion => {
                 let invalid = || Error::Invalid(String::new());
@@ -257,7 +308,7 @@ impl Rows {
             operation::State::Succeeded(_) if result.is_some() => return Err(Error::Invalid(String::new())),
             operation::State::Failed(failure) if is_creation => backup.state = backup::State::Error(failure.clone()),
             operation::State::Cancelled if is_creation => {
-                self.backups.remove(&operation.backup_id);
+                self.backups.remove(&backup_id);
                 return Ok(());
             }
             _ => {}
@@ -388,6 +439,7 @@ impl Store for Model {
         let due = |((id, epoch), attempt): (&(OperationId, Epoch), &Attempt)| {
             let (next_look, looks) = attempt.doom.filter(|(next_look, _)| *next_look <= now)?;
             let Operation { folder_id, cluster_id, backup_id, .. } = attempt.operation.clone();
+            let backup_id = backup_id.unwrap();
             let bucket = match attempt.operation.spec.clone() {
                 Spec::ExportBackup(target) => Some(target.bucket),
                 _ => None,
@@ -443,6 +495,18 @@ impl Store for Model {
             }
             Ok(expired.len())
         })
+    }
+
+    async fn cluster(&self, id: &ClusterId) -> Result<Adopted, Error> {
+        self.rows().clusters.get(id).cloned().ok_or(Error::NoCluster)
+    }
+
+    async fn cluster_to_be(&self, id: &ClusterId) -> Result<Option<Adopted>, Error> {
+        Ok(self.rows().to_be.values().find(|row| row.id == *id).cloned())
+    }
+
+    async fn clusters(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<Adopted>, Error> {
+        Ok(self.rows().clusters.values().filter(|row| after.is_none_or(|after| row.id > *after)).take(limit).cloned().collect())
     }
 
     fn ready(&self) -> Result<(), Error> {

@@ -12,6 +12,7 @@ use std::fmt::Debug;
 const CLUSTERS: [&str; 3] = ["one", "two", "three"];
 const FOLDERS: [&str; 2] = ["default", "second"];
 const NAMES: [&str; 3] = ["a", "b", "c"];
+const NODES: [&str; 3] = ["a:1", "b:1", "c:1"];
 const ZONES: [Option<&str>; 3] = [None, Some("east"), Some("west")];
 const STEPS: [Step; 5] = [Step::Preflight, Step::Snapshot, Step::Seal, Step::Publish, Step::Work];
 
@@ -47,6 +48,14 @@ enum Deed {
         backup: usize,
         key: Option<(u8, u8)>,
         grace: u64,
+    },
+    /// Work on a cluster: its adoption, a change of its connection, its forgetting.
+    OnCluster {
+        cluster: usize,
+        folder: usize,
+        work: usize,
+        node: usize,
+        key: Option<(u8, u8)>,
     },
     Claim {
         zone: usize,
@@ -138,6 +147,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         4 => (any::<usize>(), key(), prop_oneof![Just(0u64), Just(60)]).prop_map(|(backup, key, grace)| Deed::Delete { backup, key, grace }),
         4 => (any::<usize>(), 0..3usize, key()).prop_map(|(backup, name, key)| Deed::Copy { backup, name, key }),
         4 => (any::<usize>(), 0..3usize).prop_map(|(backup, file)| Deed::Export { backup, file }),
+        6 => (0..3usize, prop_oneof![6 => Just(0usize), 1 => Just(1)], 0..3usize, 0..3usize, key())
+            .prop_map(|(cluster, folder, work, node, key)| Deed::OnCluster { cluster, folder, work, node, key }),
         12 => (0..3usize, prop_oneof![Just(1u64), Just(15), Just(1000)]).prop_map(|(zone, lease)| Deed::Claim { zone, lease }),
         2 => who().prop_map(|who| Deed::Renew { who }),
         14 => (who(), 0..4usize, prop::bool::weighted(0.9), length).prop_map(|(who, ahead, decide, length)| Deed::Step { who, ahead, decide, length }),
@@ -241,7 +252,7 @@ impl Pair {
                 let draft = create.draft.clone().unwrap();
                 self.accept(create, 0).await?;
                 let claimed = both!(self, claim(&all_zones(), LEASE))?.and_then(|(claim, _)| claim);
-                let Some(Claim { operation }) = claimed.filter(|claim| claim.operation.backup_id == draft.id) else { return Ok(()) };
+                let Some(Claim { operation }) = claimed.filter(|claim| claim.operation.backup_id == Some(draft.id)) else { return Ok(()) };
                 let decision = (publication(&self.time, operation.epoch), b"{}".to_vec());
                 both!(self, step(operation.id, operation.epoch, Step::Publish, Some(decision.clone())))?;
                 let after = available(&draft, operation.epoch);
@@ -263,6 +274,15 @@ impl Pair {
             Deed::Delete { backup, key, grace } => {
                 let create = deletion(&self.time, &self.existing(backup).await);
                 self.accept(keyed(create, key), grace).await?;
+            }
+            Deed::OnCluster { cluster, folder, work, node, key } => {
+                let (folder, cluster, node) = (FOLDERS[folder], CLUSTERS[cluster], NODES[node]);
+                let create = match work {
+                    0 => adoption_in(&self.time, folder, cluster, node),
+                    1 => reconnection(&self.time, folder, cluster, node),
+                    _ => forgetting(&self.time, folder, cluster),
+                };
+                self.accept(keyed(create, key), 0).await?;
             }
             Deed::Claim { zone, lease } => {
                 let zones = Zones::new(ZONES[zone].map(str::to_owned));
@@ -297,10 +317,15 @@ impl Pair {
             }
             Deed::Succeed { who, row } => {
                 let Some((operation, epoch)) = self.pick(&who).await else { return Ok(()) };
-                let before = self.model.backup(operation.backup_id).await.ok();
+                let before = match operation.backup_id {
+                    Some(id) => self.model.backup(id).await.ok(),
+                    // Work on a cluster has no say about a backup.
+                    None if matches!(row, Row::Draft) => creation(&self.time, "one", "a").draft,
+                    None => None,
+                };
                 let new_name = match &operation.spec {
                     Spec::UpdateBackup(changes) => changes.name.clone(),
-                    Spec::CreateBackup | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_) => None,
+                    _ => None,
                 };
                 // An export that brings a row is a fault, and a rare one.
                 let brings_none = operation.spec == Spec::DeleteBackup || matches!((&operation.spec, &row), (Spec::ExportBackup(_), Row::Same | Row::Renamed));
@@ -356,6 +381,13 @@ impl Pair {
         }
         for id in &self.backups {
             both!(self, backup(*id))?;
+        }
+        both!(self, clusters(None, PAGE_ROWS))?;
+        for cluster in CLUSTERS {
+            let id = cluster.parse().unwrap();
+            both!(self, cluster(&id))?;
+            both!(self, cluster_to_be(&id))?;
+            both!(self, clusters(Some(&id), 2))?;
         }
         for zone in ZONES {
             both!(self, next_due(&Zones::new(zone.map(str::to_owned))))?;

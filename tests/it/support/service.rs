@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 /// Longest wait for an operation that is to end well.
 pub const OPERATION: Duration = Duration::from_secs(120);
@@ -25,9 +25,12 @@ pub struct Setup {
     folder: Arc<tempfile::TempDir>,
     server: String,
     auth: String,
+    tls: Option<String>,
     executor: String,
     artifacts: String,
     clusters: String,
+    secrets: String,
+    buckets: String,
 }
 
 impl Default for Setup {
@@ -43,22 +46,37 @@ impl Setup {
         Self {
             folder,
             server: String::new(),
+            tls: None,
             auth: String::new(),
             executor: String::new(),
             artifacts: "url = \"file:artifacts\"\n".into(),
             clusters: String::new(),
+            secrets: String::new(),
+            buckets: String::new(),
         }
+    }
+
+    /// Sets a key of `[server]`, in TOML.
+    pub fn server(mut self, key: &str, value: &str) -> Self {
+        writeln!(self.server, "{key} = {value}").expect("a text grows");
+        self
+    }
+
+    /// Speaks TLS with certificates that the program makes in the folder `tls`; `extra` are further lines of the section.
+    pub fn tls(mut self, extra: &str) -> Self {
+        make_certificates(&self.tls_folder());
+        self.tls = Some(format!("[server.tls]\ncert = \"tls/server.pem\"\nkey = \"tls/server-key.pem\"\n{extra}\n"));
+        self
+    }
+
+    /// The folder of the certificates.
+    pub fn tls_folder(&self) -> PathBuf {
+        self.folder().join("tls")
     }
 
     /// Sets a key of `[executor]`, in TOML.
     pub fn executor(mut self, key: &str, value: &str) -> Self {
         writeln!(self.executor, "{key} = {value}").expect("a text grows");
-        self
-    }
-
-    /// Adds lines to `[server]`.
-    pub fn server(mut self, lines: &str) -> Self {
-        writeln!(self.server, "{lines}").expect("a text grows");
         self
     }
 
@@ -71,6 +89,19 @@ impl Setup {
     /// Replaces the lines of `[artifacts]`.
     pub fn artifacts(mut self, lines: &str) -> Self {
         self.artifacts = format!("{lines}\n");
+        self
+    }
+
+    /// Writes a new key, and names it as the one that seals credentials.
+    pub fn secrets(mut self, name: &str) -> Self {
+        redkeep::secrets::Key::create(&self.folder().join(name)).expect("a key is written");
+        self.secrets = format!("[secrets]\nkey_file = {name:?}\n");
+        self
+    }
+
+    /// Takes the key out of the configuration.
+    pub fn without_secrets(mut self) -> Self {
+        self.secrets.clear();
         self
     }
 
@@ -87,6 +118,18 @@ impl Setup {
     /// Adds a cluster with its nodes in TOML.
     pub fn cluster_of(mut self, id: &str, nodes: &str, extra: &str) -> Self {
         writeln!(self.clusters, "[[clusters]]\nid = \"{id}\"\nnodes = {nodes}\n{extra}").expect("a text grows");
+        self
+    }
+
+    /// Adds a bucket below the folder of the configuration, for backups of `folders`, a list in TOML.
+    pub fn bucket(mut self, name: &str, root: &str, folders: &str) -> Self {
+        writeln!(self.buckets, "[[buckets]]\nname = \"{name}\"\nurl = \"file:{root}\"\nfolders = {folders}").expect("a text grows");
+        self
+    }
+
+    /// Takes all buckets away.
+    pub fn without_buckets(mut self) -> Self {
+        self.buckets.clear();
         self
     }
 
@@ -115,8 +158,14 @@ impl Setup {
             }
         }
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n{}[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}[auth]\n{}{}",
-            self.server, self.artifacts, self.auth, self.clusters
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n{}{}[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}[auth]\n{}{}{}{}",
+            self.server,
+            self.tls.as_deref().unwrap_or_default(),
+            self.artifacts,
+            self.auth,
+            self.secrets,
+            self.clusters,
+            self.buckets
         );
         let file = self.folder().join("redkeep.toml");
         std::fs::write(&file, text).expect("the configuration is written");
@@ -128,10 +177,21 @@ impl Setup {
         let config = config::load(Some(&self.write()), &[]).expect("the configuration is sound");
         let stop = CancellationToken::new();
         let server = Server::start(config, stop.clone()).await.expect("the service starts");
-        let endpoint = format!("http://{}", server.address().expect("an address"));
+        let address = server.address().expect("an address");
         let admin = server.admin_address().expect("an address").to_string();
         let running = tokio::spawn(server.run());
-        let clients = Clients::connect(&endpoint).await;
+        let (endpoint, clients) = match &self.tls {
+            None => {
+                let endpoint = format!("http://{address}");
+                let clients = Clients::connect(&endpoint).await;
+                (endpoint, clients)
+            }
+            Some(_) => {
+                let endpoint = format!("https://localhost:{}", address.port());
+                let clients = Clients::connect_tls(&endpoint, &self.tls_folder(), true).await.expect("the service answers");
+                (endpoint, clients)
+            }
+        };
         Service { setup: self, clients, endpoint, admin, stop, running }
     }
 
@@ -181,7 +241,18 @@ impl Clients {
         Self::over(channel, Login(Some(format!("Bearer {token}").parse().expect("a token that can be sent"))))
     }
 
-    fn over(channel: Channel, login: Login) -> Self {
+    /// Over TLS, with the authority and, when it is to be shown, the client's certificate of a folder that the program made.
+    pub async fn connect_tls(endpoint: &str, folder: &Path, with_certificate: bool) -> Result<Self, tonic::transport::Error> {
+        let read = |name: &str| std::fs::read(folder.join(name)).expect("a certificate is there");
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("ca.pem")));
+        if with_certificate {
+            tls = tls.identity(Identity::from_pem(read("client.pem"), read("client-key.pem")));
+        }
+        Ok(Self::over(Channel::from_shared(endpoint.to_owned()).expect("an address").tls_config(tls)?.connect().await?, Login::default()))
+    }
+
+    /// Over a channel.
+    pub fn over(channel: Channel, login: Login) -> Self {
         let channel = InterceptedService::new(channel, login);
         Self {
             clusters: managed::cluster_service_client::ClusterServiceClient::new(channel.clone()),
@@ -275,6 +346,12 @@ pub fn files_below(root: &Path) -> Vec<String> {
     found
 }
 
+/// Has the program make certificates in a folder.
+pub fn make_certificates(folder: &Path) {
+    let made = Command::new(env!("CARGO_BIN_EXE_redkeep")).arg("dev-certs").arg(folder).output().expect("the program runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
 /// The service in this process.
 pub struct Service {
     pub setup: Setup,
@@ -286,6 +363,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Address of the API, without a scheme.
+    pub fn address(&self) -> &str {
+        self.endpoint.split("://").nth(1).expect("an endpoint has a scheme")
+    }
+
     /// Stops gracefully and gives the folder back, so that another can start on it.
     pub async fn stop(self) -> Setup {
         self.stop.cancel();
