@@ -37,13 +37,13 @@ impl Destination {
         }
         let folders = whole.split('/').skip(1);
         if whole.split('/').any(|part| part.is_empty() || is_dots(part)) {
-            return refuse("destination", "must have no empty parts and none that is . or ..");
+            return refuse("destination", "must have no empty parts and none that is `.` or `..`");
         }
         if !folders.flat_map(str::chars).all(is_legal) {
-            return refuse("destination", "must have folders of letters, digits, -, _ and .");
+            return refuse("destination", "must have folders of letters, digits, `-`, `_` and `.`");
         }
         if name.is_empty() || is_dots(name) || !name.chars().all(is_legal) {
-            return refuse("name", "must be a file name of letters, digits, -, _ and . that is neither . nor ..");
+            return refuse("name", "must be a file name of letters, digits, `-`, `_` and `.`, and neither `.` nor `..`");
         }
         if whole.split('/').chain([name]).any(|part| part.parse::<Key>().is_err()) {
             return refuse("destination", "and the name must have no part that buckets keep for themselves");

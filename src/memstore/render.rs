@@ -77,7 +77,7 @@ impl<'a> From<&'a Backup> for BackupObject<'a> {
             project_id: backup.folder_id.as_str(),
             cluster_name: cluster_name(backup),
             cluster_id: backup.cluster_id.as_str(),
-            cluster_mode_enabled: cluster_mode.or_else(|| is_available.then(|| backup.shards.len() > 1)),
+            cluster_mode_enabled: cluster_mode.or_else(|| is_available.then_some(backup.shards.len() > 1)),
             source_type: match backup.origin {
                 Origin::Automated => "scheduled",
                 Origin::Manual => "manual",
