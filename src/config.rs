@@ -162,6 +162,10 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     if let Err(fault) = server::exposure(listen.ip(), login, options.tls.is_some(), plaintext) {
         server.fault("listen", fault);
     }
+    // Health and metrics hold no secrets and need no TLS, but what runs here is nobody's business unless callers are known.
+    if let Err(fault) = server::exposure(admin_listen.ip(), login, false, true) {
+        server.fault("admin_listen", fault);
+    }
     server.end();
 
     let mut store = root.section("store");
@@ -447,6 +451,61 @@ mod tests {
             let text = format!("[server]\nlisten = \"0.0.0.0:7379\"\nadmin_listen = \"[::]:7380\"\n[auth]\nmode = \"{mode}\"\n{file}\n");
             assert_eq!(read(&text).err().unwrap_or_default().len(), faults, "{mode}");
         }
+    }
+
+    #[test]
+    fn the_port_is_described() {
+        let config = read(
+            r#"
+            [server]
+            listen = "[::1]:443"
+            advertise = "Backups.example:443"
+            allowed_hosts = ["redkeep.internal", "10.0.0.7"]
+            cors_origins = ["https://console.example"]
+            max_connections = 10
+            max_in_flight = 20
+            header_timeout = "1s"
+            body_timeout = "2s"
+            idle_timeout = "3s"
+            "#,
+        )
+        .unwrap();
+        let server = config.server;
+        assert_eq!(server.advertised(config.listen).to_string(), "backups.example:443");
+        assert_eq!((server.allowed_hosts.len(), server.cors_origins[0].to_string().as_str()), (2, "https://console.example"));
+        let seconds = |seconds| Duration::from_secs(seconds);
+        let limits = Limits { max_connections: 10, max_in_flight: 20, header_timeout: seconds(1), body_timeout: seconds(2), idle_timeout: seconds(3) };
+        assert_eq!(server.limits, limits);
+        assert_eq!(read("").unwrap().server.limits, Limits::default());
+        assert!(read("").unwrap().server.tls.is_none());
+    }
+
+    #[test]
+    fn faults_of_the_port_are_told_with_their_key() {
+        for (text, told) in [
+            ("advertise = \"a b\"", "server.advertise: "),
+            ("advertise = \"a:0\"", "server.advertise: "),
+            ("allowed_hosts = [\"a:1\"]", "server.allowed_hosts[0]: "),
+            ("cors_origins = [\"https://a\", \"*\"]", "server.cors_origins[1]: must be an exact origin"),
+            ("cors_origins = [\"https://a/b\"]", "server.cors_origins[0]: "),
+            ("max_connections = 0", "server.max_connections: "),
+            ("header_timeout = \"0s\"", "server.header_timeout: "),
+            ("admin_listen = \"0.0.0.0:1\"", "server.admin_listen: must be a loopback address"),
+            ("[server.tls]", "server.tls.cert: must name a file"),
+            ("[server.tls]\ncert = \"absent.pem\"\nkey = \"absent.pem\"", "server.tls.cert: the file cannot be read"),
+            ("[server.tls]\nclient_auth = \"required\"", "server.tls.client_ca: "),
+            ("[server.tls]\nclient_auth = \"maybe\"", "server.tls.client_auth: "),
+            ("[server.tls]\npassword = \"sesame\"", "server.tls.password: is not known here"),
+        ] {
+            let faults = read(&format!("[server]\n{text}\n")).unwrap_err();
+            assert!(faults.iter().any(|fault| fault.starts_with(told)), "{text}: {faults:#?}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("server.pem");
+        std::fs::write(&file, "").unwrap();
+        let file = file.display();
+        let faults = read(&format!("[server]\nplaintext = true\n[server.tls]\ncert = \"{file}\"\nkey = \"{file}\"\n")).unwrap_err();
+        assert_eq!(faults, ["server.plaintext: cannot stand beside [server.tls]: the port speaks one or the other"]);
     }
 
     #[test]

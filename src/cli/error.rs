@@ -123,6 +123,18 @@ impl Error {
         Self { exit: Exit::of(status.code()), message, details: lines, hint, is_unanswered: false }
     }
 
+    /// The error for certificates that cannot be used on this side.
+    pub(super) fn untrusting(fault: &(dyn std::error::Error + 'static)) -> Self {
+        let mut words = fault.to_string();
+        let mut next = fault.source();
+        while let Some(fault) = next {
+            words = fault.to_string();
+            next = fault.source();
+        }
+        let hint = "--ca, --cert and --key name files in PEM; without --ca, those authorities are trusted that the system trusts";
+        Self::new(Exit::Usage, format!("the certificates cannot be used: {}", text::escape(&words.to_lowercase()))).with_hint(hint)
+    }
+
     /// The error for a connection that could not be made.
     pub(super) fn unreachable(address: &Address, fault: &(dyn std::error::Error + 'static)) -> Self {
         let Cause { words, hint } = cause(fault).unwrap_or_else(|| Cause::new("connection failed"));

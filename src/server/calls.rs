@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 const SHORT_BODY_BYTES: u64 = 64 * 1024;
 
 /// Most bodies at once that are longer.
-const LONG_BODIES: usize = 256;
+const LONG_BODIES: usize = 128;
 
 /// The places of calls.
 pub(super) struct Calls {
