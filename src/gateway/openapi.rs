@@ -41,6 +41,9 @@ const REFUSALS: [(&str, &str); 14] = [
     ("504", "The time of Grpc-Timeout is over."),
 ];
 
+/// The call that reads an operation, by its id in the document.
+const OPERATION_GET: &str = "yandex_cloud_operation_OperationService_Get";
+
 /// The code of a call that is not built.
 const NOT_BUILT: (&str, &str) = ("501", "The call is not built; the message says what to use.");
 
@@ -203,7 +206,12 @@ fn answer(binding: &Binding, schemas: &mut Schemas) -> Value {
         None => schemas.reference(&output, Side::Answer),
     };
     if !binding.method.is_server_streaming() {
-        return json!({ "description": "The answer.", "content": { "application/json": { "schema": schema } } });
+        let mut answer = json!({ "description": "The answer.", "content": { "application/json": { "schema": schema } } });
+        if let (Some(_), Some(members)) = (operation_option(binding), answer.as_object_mut()) {
+            let link = json!({ "operationId": OPERATION_GET, "parameters": { "operationId": "$response.body#/id" } });
+            members.insert("links".to_owned(), json!({ "operation": link }));
+        }
+        return answer;
     }
     let status = schemas.reference(&message("google.rpc.Status"), Side::Answer);
     let line = json!({ "type": "object", "properties": { "result": schema, "error": status } });

@@ -178,6 +178,8 @@ fn is_literal(c: char) -> bool {
 mod tests {
     use super::*;
 
+    type Row = (&'static str, Vec<Segment>, Vec<Variable>, Option<&'static str>);
+
     fn literal(text: &str) -> Segment {
         Segment::Literal(text.to_owned())
     }
@@ -188,7 +190,7 @@ mod tests {
 
     #[test]
     fn legal_templates() {
-        let table: [(&str, Vec<Segment>, Vec<Variable>, Option<&str>); 12] = [
+        let table: [Row; 12] = [
             ("/shelves", vec![literal("shelves")], vec![], None),
             ("/a/{b}", vec![literal("a"), Segment::One], vec![variable("b", 1, 2)], None),
             ("/a/{b=*}", vec![literal("a"), Segment::One], vec![variable("b", 1, 2)], None),

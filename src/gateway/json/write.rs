@@ -46,7 +46,7 @@ pub(in crate::gateway) fn is_always_there(field: &FieldDescriptor) -> bool {
 fn write_message(out: &mut Vec<u8>, message: &DynamicMessage, depth: usize) -> bool {
     let Some(depth) = depth.checked_sub(1) else { return false };
     let kind = message.descriptor();
-    let written = match Form::of(&kind) {
+    match Form::of(&kind) {
         Form::Fields => {
             write_object(out, message, None, depth);
             true
@@ -66,8 +66,7 @@ fn write_message(out: &mut Vec<u8>, message: &DynamicMessage, depth: usize) -> b
             }
             Err(_) => false,
         },
-    };
-    written
+    }
 }
 
 /// Writes the fields of a message between braces, after the type where there is one.

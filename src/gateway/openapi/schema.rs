@@ -73,7 +73,7 @@ impl Schemas {
             }
             Form::Wrapper => Form::content(message).map_or_else(|| json!({}), |content| self.kind(&content.kind(), side)),
             Form::Timestamp => json!({ "type": "string", "format": "date-time" }),
-            Form::Duration => json!({ "type": "string", "pattern": "^-?[0-9]{1,12}(\\.[0-9]{1,9})?s$" }),
+            Form::Duration => json!({ "type": "string", "pattern": "^-?([0-9]{1,11}|[12][0-9]{11})(\\.[0-9]{1,9})?s$" }),
             Form::FieldMask => json!({ "type": "string", "pattern": "^([A-Za-z0-9_]+(\\.[A-Za-z0-9_]+)*(,[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+)*)*)?$" }),
             Form::Any => json!({
                 "type": "object",
@@ -213,15 +213,16 @@ impl Schemas {
         self.in_text(field)
     }
 
-    /// The schema of a field as text: whole numbers are plain numbers there.
+    /// The schema of a field as text: whole numbers are plain numbers there, and no text holds a NUL.
     fn in_text(&mut self, field: &FieldDescriptor) -> Value {
         let mut schema = self.field(field, Side::Request);
         let single = if field.is_list() { schema.get_mut("items") } else { Some(&mut schema) };
-        if let Some(members) = single.and_then(Value::as_object_mut)
-            && members.get("type") == Some(&json!(["string", "integer"]))
-        {
+        let Some(members) = single.and_then(Value::as_object_mut) else { return schema };
+        if members.get("type") == Some(&json!(["string", "integer"])) {
             members.insert("type".to_owned(), "integer".into());
             members.remove("pattern");
+        } else if members.get("type") == Some(&json!("string")) && !members.contains_key("format") {
+            members.entry("pattern").or_insert("^[^\\u0000]*$".into());
         }
         schema
     }

@@ -85,7 +85,7 @@ fn rules_become_constraints() {
     let list = at(&document, "/redkeep/v1/backups", "get");
     let page_size = &parameter(list, "pageSize")["schema"];
     assert_eq!(page_size, &json!({ "type": "integer", "format": "int64", "minimum": 0, "maximum": 1000 }));
-    assert_eq!(parameter(list, "folderId")["schema"], json!({ "type": "string", "maxLength": 50 }));
+    assert_eq!(parameter(list, "folderId")["schema"], json!({ "type": "string", "maxLength": 50, "pattern": "^[^\\u0000]*$" }));
     assert_eq!(parameter(list, "folderId")["description"], "Folder; `default` when it is empty.");
     assert_eq!(parameter(at(&document, "/managed-redis/v1/backups", "get"), "folderId")["required"], true);
 
@@ -131,6 +131,12 @@ fn answers_have_their_shapes() {
     let backup = at(&document, "/managed-redis/v1/clusters/{clusterId}:backup", "post");
     assert_eq!(backup["x-operation"]["metadata"]["$ref"], "#/components/schemas/yandex.cloud.mdb.redis.v1.BackupClusterMetadata");
     assert_eq!(backup["x-operation"]["response"]["$ref"], "#/components/schemas/yandex.cloud.mdb.redis.v1.Cluster");
+    let link = &backup["responses"]["200"]["links"]["operation"];
+    assert_eq!(
+        (&link["operationId"], &link["parameters"]["operationId"]),
+        (&json!("yandex_cloud_operation_OperationService_Get"), &json!("$response.body#/id"))
+    );
+    assert_eq!(at(&document, "/operations/{operationId}", "get")["operationId"], link["operationId"]);
     assert!(at(&document, "/clusters/{clusterId}:backup", "post").is_object(), "additional bindings are there");
     assert!(at(&document, "/operations/{operationId}:cancel", "get").is_object() && at(&document, "/operations/{operationId}:cancel", "post").is_object());
 }
