@@ -339,7 +339,7 @@ mod tests {
             id: OperationId::new(),
             folder_id: "default".parse().unwrap(),
             cluster_id: "main".parse().unwrap(),
-            backup_id: BackupId::new(),
+            backup_id: Some(BackupId::new()),
             door,
             spec,
             description: String::new(),

@@ -216,14 +216,14 @@ async fn planted_faults_around_an_export_are_found() {
     let publication = Publication { epoch, since: Clock::system().now(), manifest_sha256: String::new() };
     store.step(made.id, epoch, Step::Publish, Some((publication, vec![7]))).await.unwrap();
     let sample = crate::backup::tests::sample();
-    let draft = store.backup(made.backup_id).await.unwrap();
+    let draft = store.backup(made.backup_id.unwrap()).await.unwrap();
     let row = Backup { id: draft.id, name: draft.name.clone(), operation_id: draft.operation_id.clone(), ..sample };
     let completion = Completion { outcome: Outcome::Succeeded(Response::Empty), backup: Some(row.clone()) };
     store.complete(made.id, epoch, completion).await.unwrap();
     let target = ExportTarget { bucket: "reports".into(), path: "a".into(), name: Some("b.rdb".into()), as_stored: false };
     let mut export = create("main");
     export.draft = None;
-    export.operation.backup_id = row.id;
+    export.operation.backup_id = Some(row.id);
     export.operation.spec = Spec::ExportBackup(target);
     let Ok(Created::New(export)) = store.create(export, Duration::ZERO).await else { panic!("not accepted") };
     drop(store);
