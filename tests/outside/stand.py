@@ -118,8 +118,10 @@ class Stand:
     in the folder `shop`.
     """
 
-    def __init__(self, login=True, tls=True, server="", auth=""):
+    def __init__(self, login=True, tls=True, server="", auth="", tokens=None):
+        """`server` and `auth` are further lines of these sections; `tokens` are by subject: folder, role and options."""
         self.login, self.tls, self.server, self.auth = login, tls, server, auth
+        self.wanted = {"operator": ("*", "admin")} | (tokens or {})
         self.program = program()
         self.children = []
 
@@ -166,8 +168,7 @@ class Stand:
         self.ca = self.folder / "tls" / "ca.pem"
         (self.folder / "redkeep.toml").write_text(self.configuration(primary, replica, locked))
         if self.login:
-            # The file must be there when the service starts.
-            self.admin_token = self.token("operator", "*", "admin")
+            self.tokens = {subject: self.token(subject, *wanted) for subject, wanted in self.wanted.items()}
         with (self.folder / "redkeep.log").open("w") as log:
             self.spawn([self.program, "serve", "--config", self.folder / "redkeep.toml"], stdout=log, stderr=log)
         service = self.children[-1]
@@ -240,5 +241,5 @@ class Stand:
         """Runs a command of the product's own client against the service, and gives back what it prints."""
         words = [*words, "--endpoint", self.url]
         words += ["--ca", self.ca] if self.tls else []
-        words += ["--token", token or self.admin_token] if self.login else []
+        words += ["--token", token or self.tokens["operator"]] if self.login else []
         return self.redkeep(*words)
