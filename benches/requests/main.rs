@@ -175,7 +175,7 @@ async fn service() -> (Process, String, wire::Operation) {
     let file = setup.folder().join("tokens");
     let token = token(&file);
     let file = file.to_str().expect("the folder's name is text").to_owned();
-    let service = setup.spawn(&[("REDKEEP_AUTH__MODE", "tokens"), ("REDKEEP_AUTH__FILE", &file), ("REDKEEP_LOG", "warn")]).await;
+    let service = setup.spawn(&[("REDKEEP_AUTH__MODE", "tokens"), ("REDKEEP_AUTH__FILE", &file)]).await;
     (service, token, operation)
 }
 
