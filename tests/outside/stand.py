@@ -6,6 +6,7 @@ Only commands of the product and its wire are used; nothing here knows how it is
 
 import ctypes
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -118,9 +119,10 @@ class Stand:
     in the folder `shop`.
     """
 
-    def __init__(self, login=True, tls=True, server="", auth="", tokens=None):
-        """`server` and `auth` are further lines of these sections; `tokens` are by subject: folder, role and options."""
-        self.login, self.tls, self.server, self.auth = login, tls, server, auth
+    def __init__(self, login=True, tls=True, server="", auth="", tokens=None, zones=("here",)):
+        """`server` and `auth` are further lines of these sections; `tokens` are by subject: folder, role and options. With no
+        `zones` every cluster is served."""
+        self.login, self.tls, self.server, self.auth, self.zones = login, tls, server, auth, zones
         self.wanted = {"operator": ("*", "admin")} | (tokens or {})
         self.program = program()
         self.children = []
@@ -187,7 +189,7 @@ class Stand:
         if self.tls:
             lines += ["[server.tls]", 'cert = "tls/server.pem"', 'key = "tls/server-key.pem"']
         lines += ["[store]", 'url = "sled:store"', "[artifacts]", 'url = "file:artifacts"']
-        lines += ["[executor]", 'refork_delay = "0s"', 'delete_grace = "0s"', 'zones = ["here"]']
+        lines += ["[executor]", 'refork_delay = "0s"', 'delete_grace = "0s"', f"zones = {json.dumps(list(self.zones))}"]
         lines += ["[auth]", 'mode = "tokens"', 'file = "tokens"', self.auth] if self.login else []
         for cluster, folder, ports, zone in [
             ("demo", "default", [primary, replica], "here"),
@@ -225,9 +227,9 @@ class Stand:
         command = [server_program("redis-cli", "valkey-cli"), "-p", str(port), *words]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
-    def redkeep(self, *words):
+    def redkeep(self, *words, **environment):
         """Runs a command of the product, and gives back what it prints."""
-        run = subprocess.run([self.program, *words], capture_output=True, text=True, check=False)
+        run = subprocess.run([self.program, *words], capture_output=True, text=True, check=False, env=os.environ | environment)
         if run.returncode != 0:
             fail(f"redkeep {' '.join(map(str, words))} ended with status {run.returncode}: {run.stderr.strip()}")
         return run.stdout
@@ -241,5 +243,4 @@ class Stand:
         """Runs a command of the product's own client against the service, and gives back what it prints."""
         words = [*words, "--endpoint", self.url]
         words += ["--ca", self.ca] if self.tls else []
-        words += ["--token", token or self.tokens["operator"]] if self.login else []
-        return self.redkeep(*words)
+        return self.redkeep(*words, **({"REDKEEP_TOKEN": token or self.tokens["operator"]} if self.login else {}))

@@ -35,7 +35,7 @@ async function grpcWeb(form, method, request, headers = login) {
     const body = frame(request);
     const answer = await fetch(`${service}/${method}`, {
         method: 'POST',
-        headers: { 'content-type': form, 'x-grpc-web': '1', ...headers },
+        headers: { 'content-type': form, accept: form, 'x-grpc-web': '1', ...headers },
         body: isText ? btoa(String.fromCharCode(...body)) : body,
     });
     let bytes = new Uint8Array(await answer.arrayBuffer());
