@@ -396,11 +396,11 @@ async fn of_several_objects_there_are_all_or_none() {
         assert!(matches!(executor.wait(made.id, 0, SOON).await.unwrap().state, State::Succeeded(_)));
         stop.cancel();
         running.await.unwrap();
-        let segments = store.backup(made.backup_id).await.unwrap().shards[0].sha256.split(',').count();
+        let segments = store.backup(made.backup_id.unwrap()).await.unwrap().shards[0].sha256.split(',').count();
         assert!(segments > 1);
 
         let target = ExportTarget { bucket: "reports".into(), path: "a".into(), name: None, as_stored: true };
-        let export = executor.export_backup(made.backup_id, target, Door::Redkeep, caller()).await.unwrap();
+        let export = executor.export_backup(made.backup_id.unwrap(), target, Door::Redkeep, caller()).await.unwrap();
         let claimed = store.claim(&Zones::default(), SOON).await.unwrap().0.expect("it is due").operation;
         let staging = format!("{}-{}", claimed.id, claimed.epoch);
         let mut objects = Vec::new();
@@ -435,17 +435,17 @@ async fn of_several_objects_there_are_all_or_none() {
 
         // What the segments really hold is exported under numbered names, and joined again is the dump.
         let target = ExportTarget { bucket: "reports".into(), path: "b".into(), name: None, as_stored: true };
-        let export = executor.export_backup(made.backup_id, target, Door::MemStore, caller()).await.unwrap();
+        let export = executor.export_backup(made.backup_id.unwrap(), target, Door::MemStore, caller()).await.unwrap();
         let ended = executor.wait(export.id, 0, SOON).await.unwrap();
         let State::Succeeded(Response::Exported(result)) = &ended.state else { panic!("{ended:#?}") };
         assert_eq!((result.keys.len(), result.keys[1].as_str()), (segments, "b/first-shard1-2.rdb"));
         let stored: Vec<u8> = result.keys.iter().flat_map(|key| std::fs::read(root.join(key)).unwrap()).collect();
         let target = ExportTarget { bucket: "reports".into(), path: "c".into(), name: Some("dump".into()), as_stored: false };
-        let export = executor.export_backup(made.backup_id, target, Door::MemStore, caller()).await.unwrap();
+        let export = executor.export_backup(made.backup_id.unwrap(), target, Door::MemStore, caller()).await.unwrap();
         executor.wait(export.id, 0, SOON).await.unwrap();
         assert!(std::fs::read(root.join("c/dump")).unwrap() == stored);
         let wrong = ExportTarget { bucket: "reports".into(), path: "../c".into(), name: Some("dump".into()), as_stored: false };
-        let refused = executor.export_backup(made.backup_id, wrong, Door::MemStore, caller()).await;
+        let refused = executor.export_backup(made.backup_id.unwrap(), wrong, Door::MemStore, caller()).await;
         assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
         stop.cancel();
         running.await.unwrap();
