@@ -133,7 +133,7 @@ pub enum Command {
     /// The output is an encoded google.protobuf.FileDescriptorSet with every import, option and comment.
     #[command(after_help = "Examples:\n  redkeep descriptors > redkeep.binpb\n  grpcurl -protoset redkeep.binpb list")]
     Descriptors(Descriptors),
-    /// Make certificates to try TLS with, for localhost, 127.0.0.1 and [::1].
+    /// Make certificates to try TLS with, for localhost, 127.0.0.1 and ::1.
     ///
     /// They are good for a year. The key of their authority is not kept, so nobody can make more of them. Not for production.
     #[command(after_help = "Examples:\n  redkeep dev-certs tls\n  redkeep backup list --endpoint https://localhost:7379 --ca tls/ca.pem")]

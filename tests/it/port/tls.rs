@@ -75,7 +75,7 @@ async fn clear_text_to_the_port_of_tls_is_told_and_ended() {
     assert!(started_at.elapsed() < Duration::from_secs(8), "nobody waits for a limit of time");
 
     let (status, told) = program(&["backup", "list", "--endpoint", &format!("http://{}", service.address())]).await;
-    assert!(status == 6 && told.contains("the service speaks TLS there") && told.contains("https://"), "{status}: {told}");
+    assert!(status == 6 && told.contains("speaks TLS there") && told.contains("https://"), "{status}: {told}");
     service.stop().await;
 
     // The other way round.
