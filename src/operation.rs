@@ -167,7 +167,13 @@ impl Spec {
     pub fn forks(&self) -> bool {
         match self {
             Self::CreateBackup => true,
-            Self::UpdateBackup(_) | Self::DeleteBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) | Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => false,
+            Self::UpdateBackup(_)
+            | Self::DeleteBackup
+            | Self::CopyBackup { .. }
+            | Self::ExportBackup(_)
+            | Self::AdoptCluster
+            | Self::UpdateConnection
+            | Self::ForgetCluster => false,
         }
     }
 

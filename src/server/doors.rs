@@ -29,14 +29,11 @@ const EXPOSED: [&str; 5] = ["grpc-status", "grpc-message", "grpc-status-details-
 /// How long a browser may remember what a script may do.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
-/// Path of the MemStore door; everything below belongs to it.
-const MEMSTORE: &str = "/v1/backups";
-
 /// What lies behind the doors.
 pub(super) struct Rooms {
     /// The gRPC services.
     pub(super) grpc: Option<Router>,
-    /// The MemStore door, at `/v1/backups`.
+    /// The MemStore door, for the paths that it [owns](crate::memstore::owns).
     pub(super) memstore: Option<Router>,
     /// Everything else.
     pub(super) rest: Router,
@@ -106,7 +103,7 @@ impl hyper::service::Service<Request<Incoming>> for Visit {
         self.traffic.asked();
         if let Err(refusal) = self.doors.guard.check(request.uri(), request.headers(), self.entrance) {
             tracing::debug!(peer = %self.peer.address, ?refusal, "a request was refused");
-            return refuse(refusal, Speech::of(request.headers()));
+            return refuse(refusal, Speech::of(request.headers(), request.uri().path()));
         }
         request.extensions_mut().insert(self.peer.clone());
         request.extensions_mut().insert(Arc::clone(&self.traffic));
@@ -150,8 +147,11 @@ impl Service<Request<Incoming>> for Hall {
     }
 
     fn call(&mut self, mut request: Request<Incoming>) -> Answer {
-        let speech = Speech::of(request.headers());
-        let length = if speech == Speech::Http { Length::ByPort } else { Length::ByReader };
+        let speech = Speech::of(request.headers(), request.uri().path());
+        let length = match speech {
+            Speech::Grpc | Speech::GrpcWeb => Length::ByReader,
+            Speech::MemStore | Speech::Http => Length::ByPort,
+        };
         let traffic = request.extensions_mut().remove::<Arc<Traffic>>().unwrap_or_default();
         let admitted = match length.check(request.headers()).and_then(|()| self.calls.admit(Call::begin(&traffic))) {
             Ok(admitted) => admitted,
@@ -172,37 +172,12 @@ impl Service<Request<Incoming>> for Hall {
 
 impl Hall {
     async fn answer(self, speech: Speech, request: Request<Inbound>) -> Response<Body> {
-        let Ok(answer) = match (speech, self.grpc, self.grpc_web) {
-            (Speech::Grpc, Some(grpc), _) => grpc.oneshot(request).await,
-            (Speech::GrpcWeb, _, Some(grpc_web)) => grpc_web.oneshot(request).await.map(|answer| answer.map(Body::new)),
-            _ => match self.memstore.filter(|_| is_memstore(request.uri().path())) {
-                Some(memstore) => memstore.oneshot(request).await,
-                None => self.rest.oneshot(request).await,
-            },
+        let Ok(answer) = match (speech, self.grpc, self.grpc_web, self.memstore) {
+            (Speech::Grpc, Some(grpc), ..) => grpc.oneshot(request).await,
+            (Speech::GrpcWeb, _, Some(grpc_web), _) => grpc_web.oneshot(request).await.map(|answer| answer.map(Body::new)),
+            (Speech::MemStore, _, _, Some(memstore)) => memstore.oneshot(request).await,
+            _ => self.rest.oneshot(request).await,
         };
         answer
-    }
-}
-
-fn is_memstore(path: &str) -> bool {
-    path.strip_prefix(MEMSTORE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_of_the_memstore_door() {
-        for (path, expected) in [
-            ("/v1/backups", true),
-            ("/v1/backups/", true),
-            ("/v1/backups/b1/copy", true),
-            ("/v1/backupsx", false),
-            ("/v1", false),
-            ("/redkeep/v1/backups", false),
-        ] {
-            assert_eq!(is_memstore(path), expected, "{path}");
-        }
     }
 }

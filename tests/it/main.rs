@@ -1,7 +1,7 @@
 //! The one integration test binary: a module a boundary.
 
-mod adopt;
 mod access;
+mod adopt;
 mod api;
 mod backup;
 mod cli;
@@ -11,8 +11,8 @@ mod export;
 mod faults;
 mod grpcurl;
 mod house;
-mod port;
 mod memstore;
+mod port;
 mod recovery;
 mod store;
 mod support;

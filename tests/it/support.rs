@@ -14,8 +14,8 @@
 pub mod answers;
 pub mod compare;
 pub mod data;
-pub mod issuer;
 pub mod http;
+pub mod issuer;
 pub mod load;
 pub mod rdb_bytes;
 pub mod resp;
