@@ -448,7 +448,7 @@ mod tests {
     fn beyond_loopback_callers_log_in() {
         for (mode, faults) in [("none", 2), ("tokens", 0)] {
             let file = if mode == "tokens" { "file = \"tokens\"" } else { "" };
-            let text = format!("[server]\nlisten = \"0.0.0.0:7379\"\nadmin_listen = \"[::]:7380\"\n[auth]\nmode = \"{mode}\"\n{file}\n");
+            let text = format!("[server]\nplaintext = true\nlisten = \"0.0.0.0:7379\"\nadmin_listen = \"[::]:7380\"\n[auth]\nmode = \"{mode}\"\n{file}\n");
             assert_eq!(read(&text).err().unwrap_or_default().len(), faults, "{mode}");
         }
     }

@@ -12,6 +12,15 @@
 //! demo          the whole way on servers started for the purpose
 //! offline       commands on the data of a service that is not running
 //! server        builds the rooms, binds the ports, serves, stops gracefully
+//!   accept        who may be connected: the loop, and the bounded set of connections
+//!   connection    one connection, from its first byte to its end
+//!   traffic       what a connection does, and when that is too little
+//!   tls           certificates, read again when they change
+//!   guard         a web page is no way in
+//!   calls         what one call may take: a place, the time of its body
+//!   deadline      the time that a gRPC client gives a call
+//!   doors         gRPC, gRPC-Web and the rest, on one port
+//!   refusal       an answer that no room behind the doors has given
 //! memstore      the MemStore calls under /v1/backups, on the same handlers' executor
 //!   route         which call a path and a method are
 //!   visitor       who calls, and in which project
@@ -23,15 +32,6 @@
 //!   calls         the six calls
 //!   render        a backup as callers see it
 //!   answer        answers and refusals in their one shape
-//!   accept        who may be connected: the loop, and the bounded set of connections
-//!   connection    one connection, from its first byte to its end
-//!   traffic       what a connection does, and when that is too little
-//!   tls           certificates, read again when they change
-//!   guard         a web page is no way in
-//!   calls         what one call may take: a place, the time of its body
-//!   deadline      the time that a gRPC client gives a call
-//!   doors         gRPC, gRPC-Web and the rest, on one port
-//!   refusal       an answer that no room behind the doors has given
 //! config        file, environment and flags become one checked value
 //! gateway       REST and JSON in front of the services, from the descriptors
 //!   routes        which call a method and a path are for

@@ -37,7 +37,7 @@ use answer::{Answer, Refusal};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::any;
 use route::Call;
@@ -71,6 +71,16 @@ pub fn router(executor: Executor, gate: Arc<Gate>, observed: Observed, options: 
     router.with_state(calls)
 }
 
+/// Whether a path is answered here: those below `/v1/`, unknown ones included.
+pub fn owns(path: &str) -> bool {
+    path.strip_prefix("/v1").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A refusal in the shape of these calls, for a request that does not reach them.
+pub fn refused(status: StatusCode, code: &str, message: &str) -> Response {
+    Answer::refusal(status, code, message).into_response()
+}
+
 async fn serve(State(calls): State<Arc<Calls>>, request: Request) -> Response {
     let is_head = request.method() == Method::HEAD;
     let rule = Call::of(request.method(), request.uri().path()).map_or("", Call::rule);
@@ -101,6 +111,28 @@ impl Calls {
             Call::Delete(name) => self.delete(&visitor, name).await,
             Call::Copy(name) => self.copy(&visitor, name, body::read(&head.headers, body).await?).await,
             Call::Export(name) => self.export(&visitor, name, body::read(&head.headers, body).await?).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_answered_here() {
+        for (path, expected) in [
+            ("/v1/backups", true),
+            ("/v1/backups/", true),
+            ("/v1/backups/b1/copy", true),
+            ("/v1/clusters", true),
+            ("/v1/", true),
+            ("/v1", true),
+            ("/v10/backups", false),
+            ("/redkeep/v1/backups", false),
+            ("/operations/1", false),
+        ] {
+            assert_eq!(owns(path), expected, "{path}");
         }
     }
 }

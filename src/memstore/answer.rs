@@ -48,6 +48,14 @@ impl Answer {
         Self::json(status, &Object { object_id: id.to_string() })
     }
 
+    /// A refusal with this code and message.
+    pub(super) fn refusal(status: StatusCode, code: &str, message: &str) -> Self {
+        // Two texts can always be written.
+        let mut body = serde_json::to_vec(&Envelope { error: Told { code, message } }).unwrap_or_default();
+        body.push(b'\n');
+        Self { status, body, allow: None, passes: false }
+    }
+
     /// The answer as it goes out.
     pub(super) fn into_response(self) -> Response {
         let length = HeaderValue::from(self.body.len());
@@ -102,6 +110,8 @@ pub(super) enum Refusal {
     NoCluster(String),
     /// There is no such backup in the project.
     NoBackup(String),
+    /// The cluster is not running yet.
+    NotRunning(String),
     /// There is no such bucket.
     NoBucket(String),
     /// The bucket takes nothing from the project.
@@ -154,6 +164,7 @@ impl Refusal {
             Self::Quota(quota) => (Is::FORBIDDEN, "QUOTA_EXCEEDED", format!("the project has as many backups as it may, {quota}; delete one first")),
             Self::NoCluster(id) => (Is::NOT_FOUND, "CLUSTER_NOT_FOUND", format!("cluster \"{}\" not found", shown(id))),
             Self::NoBackup(name) => (Is::NOT_FOUND, "BACKUP_NOT_FOUND", format!("backup \"{}\" not found", shown(name))),
+            Self::NotRunning(id) => (Is::CONFLICT, "CLUSTER_NOT_RUNNING", format!("cluster {id} is not Running yet: its adoption is under way")),
             Self::NoBucket(name) => (Is::NOT_FOUND, "BUCKET_NOT_FOUND", format!("bucket \"{}\" not found", shown(name))),
             Self::ForeignBucket(name) => (
                 Is::FORBIDDEN,
@@ -205,12 +216,8 @@ struct Told<'a> {
 impl From<&Refusal> for Answer {
     fn from(refusal: &Refusal) -> Self {
         let (status, code, message) = refusal.told();
-        let envelope = Envelope { error: Told { code, message: &message } };
-        // Two texts can always be written.
-        let mut body = serde_json::to_vec(&envelope).unwrap_or_default();
-        body.push(b'\n');
         let allow = if let Refusal::Method { allow } = refusal { Some(*allow) } else { None };
-        Self { status, body, allow, passes: matches!(refusal, Refusal::Overloaded | Refusal::TooOften(_)) }
+        Self { allow, passes: matches!(refusal, Refusal::Overloaded | Refusal::TooOften(_)), ..Self::refusal(status, code, &message) }
     }
 }
 

@@ -28,6 +28,9 @@ impl Calls {
         let cluster = id.parse().ok().and_then(|id| self.executor.fleet().get(&id)).filter(|cluster| cluster.folder_id == visitor.project);
         let cluster = cluster.ok_or_else(|| Refusal::NoCluster(id.to_owned()))?;
         visitor.right.clone()?;
+        if cluster.is_adopting {
+            return Err(Refusal::NotRunning(id.to_owned()));
+        }
         self.check_cluster(&cluster.id).await?;
         let _turn = self.check_quota(&visitor.project).await?;
         let draft = Draft { name, labels: Labels::new(), expires_at: None };

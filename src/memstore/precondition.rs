@@ -1,6 +1,6 @@
 //! What a cluster must be for a backup to be taken on.
 //!
-//! A cluster that was made known to us is always running. What a look could not find out refuses nothing: a server that does
+//! A cluster that was made known to us is running from the end of its adoption on. What a look could not find out refuses nothing: a server that does
 //! not answer is told by the end of the operation, as through every other door.
 
 use super::answer::Refusal;

@@ -29,14 +29,11 @@ const EXPOSED: [&str; 5] = ["grpc-status", "grpc-message", "grpc-status-details-
 /// How long a browser may remember what a script may do.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
-/// Path of the MemStore door; everything below belongs to it.
-const MEMSTORE: &str = "/v1/backups";
-
 /// What lies behind the doors.
 pub(super) struct Rooms {
     /// The gRPC services.
     pub(super) grpc: Option<Router>,
-    /// The MemStore door, at `/v1/backups`.
+    /// The MemStore door, for the paths that it [owns](crate::memstore::owns).
     pub(super) memstore: Option<Router>,
     /// Everything else.
     pub(super) rest: Router,
@@ -101,7 +98,7 @@ impl hyper::service::Service<Request<Incoming>> for Visit {
         self.traffic.asked();
         if let Err(refusal) = self.doors.guard.check(request.uri(), request.headers(), self.entrance) {
             tracing::debug!(peer = %self.peer.address, ?refusal, "a request was refused");
-            return refuse(refusal, Speech::of(request.headers()));
+            return refuse(refusal, Speech::of(request.headers(), request.uri().path()));
         }
         request.extensions_mut().insert(self.peer.clone());
         request.extensions_mut().insert(Arc::clone(&self.traffic));
@@ -151,14 +148,17 @@ impl Service<Request<Incoming>> for Hall {
 
 impl Hall {
     fn serve(&self, mut request: Request<Incoming>) -> Answer {
-        let speech = Speech::of(request.headers());
-        let length = if speech == Speech::Http { Length::ByPort } else { Length::ByReader };
+        let speech = Speech::of(request.headers(), request.uri().path());
+        let length = match speech {
+            Speech::Grpc | Speech::GrpcWeb => Length::ByReader,
+            Speech::MemStore | Speech::Http => Length::ByPort,
+        };
         let traffic = request.extensions_mut().remove::<Arc<Traffic>>().unwrap_or_default();
         let admitted = match length.check(request.headers()).and_then(|()| self.calls.admit(Call::begin(&traffic))) {
             Ok(admitted) => admitted,
             Err(refusal) => return refuse(refusal, speech),
         };
-        let door = self.door(speech, request.uri().path());
+        let door = self.door(speech);
         let (head, body) = request.into_parts();
         let (body, fault) = self.calls.limit(body, length);
         Box::pin(async move {
@@ -169,11 +169,11 @@ impl Hall {
         })
     }
 
-    fn door(&self, speech: Speech, path: &str) -> Door {
+    fn door(&self, speech: Speech) -> Door {
         match (speech, &self.grpc, &self.grpc_web, &self.memstore) {
-            (Speech::Grpc, Some(grpc), _, _) => Door::Grpc(grpc.clone()),
+            (Speech::Grpc, Some(grpc), ..) => Door::Grpc(grpc.clone()),
             (Speech::GrpcWeb, _, Some(grpc_web), _) => Door::GrpcWeb(grpc_web.clone()),
-            (_, _, _, Some(memstore)) if is_memstore(path) => Door::Http(memstore.clone()),
+            (Speech::MemStore, _, _, Some(memstore)) => Door::Http(memstore.clone()),
             _ => Door::Http(self.rest.clone()),
         }
     }
@@ -193,28 +193,5 @@ impl Door {
             Self::Http(router) => router.oneshot(request).await,
         };
         answer
-    }
-}
-
-fn is_memstore(path: &str) -> bool {
-    path.strip_prefix(MEMSTORE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_of_the_memstore_door() {
-        for (path, expected) in [
-            ("/v1/backups", true),
-            ("/v1/backups/", true),
-            ("/v1/backups/b1/copy", true),
-            ("/v1/backupsx", false),
-            ("/v1", false),
-            ("/redkeep/v1/backups", false),
-        ] {
-            assert_eq!(is_memstore(path), expected, "{path}");
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! An answer that no room behind the doors has given: refused at the port, in the form that the client reads.
 
+use crate::memstore;
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -17,13 +18,15 @@ pub(super) enum Speech {
     Grpc,
     /// gRPC-Web.
     GrpcWeb,
+    /// To the MemStore calls.
+    MemStore,
     /// Any other request.
     Http,
 }
 
 impl Speech {
-    /// What the headers of a request say.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    /// What the headers of a request say, and its path.
+    pub(super) fn of(headers: &HeaderMap, path: &str) -> Self {
         let kind = headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
         // Types are compared without regard to case.
         let begins = |start: &[u8]| kind.get(..start.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(start));
@@ -31,6 +34,8 @@ impl Speech {
             Self::GrpcWeb
         } else if begins(b"application/grpc") {
             Self::Grpc
+        } else if memstore::owns(path) {
+            Self::MemStore
         } else {
             Self::Http
         }
@@ -89,7 +94,18 @@ impl Refusal {
                 answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc-web+proto"));
                 answer
             }
-            Speech::Http => self.json(),
+            Speech::MemStore => self.with_headers(memstore::refused(self.http(), self.word(), &self.message())),
+            Speech::Http => self.with_headers(self.json()),
+        }
+    }
+
+    /// The word for it among the refusals of the MemStore calls.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Forbidden(_) => "PERMISSION_DENIED",
+            Self::Full => "TOO_MANY_REQUESTS",
+            Self::Late => "REQUEST_TIMEOUT",
+            Self::Long => "BODY_TOO_LARGE",
         }
     }
 
@@ -109,8 +125,13 @@ impl Refusal {
         let status = serde_json::json!({ "code": self.code() as i32, "message": self.message(), "details": details });
         let mut answer = Response::new(Body::from(status.to_string()));
         *answer.status_mut() = self.http();
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer
+    }
+
+    /// The answer with what HTTP has to say to it.
+    fn with_headers(self, mut answer: Response<Body>) -> Response<Body> {
         let headers = answer.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match self {
             Self::Full => drop(headers.insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()))),
             // What is left of the body is not read, so nothing can follow it.
@@ -136,15 +157,20 @@ mod tests {
             ("", Speech::Http),
         ] {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-            assert_eq!(Speech::of(&headers), speech, "{kind}");
+            assert_eq!(Speech::of(&headers, "/operations/1"), speech, "{kind}");
+            let to_memstore = if speech == Speech::Http { Speech::MemStore } else { speech };
+            assert_eq!(Speech::of(&headers, "/v1/backups"), to_memstore, "{kind}");
         }
         for (refusal, code, http) in [(Refusal::Forbidden("no"), "7", 403), (Refusal::Full, "8", 429), (Refusal::Late, "4", 408), (Refusal::Long, "3", 413)] {
             let grpc = refusal.answer(Speech::Grpc);
             assert_eq!((grpc.status().as_u16(), grpc.headers().get("grpc-status").unwrap().to_str().unwrap()), (200, code), "{refusal:?}");
             let web = refusal.answer(Speech::GrpcWeb);
             assert_eq!((web.status().as_u16(), web.headers().get("grpc-status").unwrap().to_str().unwrap()), (http, code), "{refusal:?}");
-            assert_eq!(refusal.answer(Speech::Http).status().as_u16(), http, "{refusal:?}");
-            assert_eq!(refusal.answer(Speech::Http).headers().contains_key(RETRY_AFTER), refusal == Refusal::Full);
+            for speech in [Speech::Http, Speech::MemStore] {
+                let answer = refusal.answer(speech);
+                assert_eq!((answer.status().as_u16(), answer.headers().contains_key(RETRY_AFTER)), (http, refusal == Refusal::Full), "{refusal:?}");
+                assert_eq!(answer.headers().contains_key(CONNECTION), matches!(refusal, Refusal::Late | Refusal::Long), "{refusal:?}");
+            }
         }
     }
 }

@@ -1,20 +1,28 @@
-//! HTTP/1.1 by hand: what is sent is what a test says, to the byte.
+//! Requests as a test writes them, and what is held of every answer.
 
+use crate::support::http;
 use serde_json::Value;
-use std::collections::BTreeMap;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 /// An answer as it came.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// By lower-case name.
-    pub(super) headers: BTreeMap<String, String>,
     pub(super) body: String,
+    answer: http::Answer,
 }
 
 impl Answer {
+    fn of(answer: http::Answer) -> Self {
+        Self { status: answer.status, body: answer.text(), answer }
+    }
+
+    /// A header's value, by its name in lower case; empty when there is none.
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.answer.header(name).unwrap_or_default()
+    }
+
     /// Holds that the status is this and the body JSON of the documented type and length, and gives it.
     #[track_caller]
     pub(super) fn is(&self, status: u16) -> Value {
@@ -38,8 +46,8 @@ impl Answer {
     /// The body, after a look at its form.
     #[track_caller]
     fn form(&self) -> Value {
-        assert_eq!(self.headers["content-type"], "application/json; charset=UTF-8", "{self:?}");
-        assert_eq!(self.headers["content-length"], self.body.len().to_string(), "{self:?}");
+        assert_eq!(self.header("content-type"), "application/json; charset=UTF-8", "{self:?}");
+        assert_eq!(self.header("content-length"), self.body.len().to_string(), "{self:?}");
         let value: Value = serde_json::from_str(&self.body).unwrap_or_else(|fault| panic!("{fault}: {self:?}"));
         assert!(self.body.ends_with("}\n") && !self.body.trim_end().contains('\n'), "compact, and one line: {self:?}");
         value
@@ -55,23 +63,21 @@ impl Answer {
     }
 }
 
+fn address(endpoint: &str) -> &str {
+    endpoint.strip_prefix("http://").unwrap()
+}
+
 /// Sends a request with these headers, a body with its length where there is one, and reads the answer.
 pub(super) async fn call(endpoint: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    send(endpoint, format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}{length}\r\n{body}").as_bytes()).await
+    let mut lines = vec![format!("{method} {path} HTTP/1.1"), "Host: localhost".to_owned()];
+    lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    Answer::of(http::ask(address(endpoint), &lines, body.as_bytes()).await)
 }
 
 /// Sends bytes, and reads the answer until the server closes.
 pub(super) async fn send(endpoint: &str, bytes: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(endpoint.strip_prefix("http://").unwrap()).await.unwrap();
+    let mut stream = TcpStream::connect(address(endpoint)).await.unwrap();
     stream.write_all(bytes).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
-    let mut lines = head.lines();
-    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-    let headers = lines.map(|line| line.split_once(':').unwrap()).map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
-    Answer { status, headers, body: body.to_owned() }
+    Answer::of(http::answer(&mut stream).await.unwrap())
 }
