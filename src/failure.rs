@@ -57,9 +57,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::SourceUnreachable,
         Self::SourceCredentials,
+        Self::SourceCertificate,
         Self::SourcePermission,
         Self::SourceNotReady,
         Self::SourceRole,
@@ -72,6 +73,7 @@ impl Reason {
         Self::StorageFull,
         Self::StorageDenied,
         Self::StorageCorrupt,
+        Self::TargetExists,
         Self::DeadlineExceeded,
         Self::Poisoned,
         Self::ForkBudget,
@@ -153,6 +155,14 @@ mod tests {
     fn a_long_message_is_cut_at_a_character() {
         let failure = Failure::new(Reason::Internal, "é".repeat(3000));
         assert_eq!(failure.message.chars().count(), Failure::MESSAGE_CHARS);
+    }
+
+    #[test]
+    fn all_reasons_are_listed() {
+        // Method: the source's own list of their texts, because the type cannot be walked.
+        let texts = include_str!("failure.rs").lines().filter(|line| line.trim_start().starts_with("Self::") && line.contains("=> \"")).count();
+        let distinct: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!((distinct.len(), Reason::ALL.len()), (texts, texts));
     }
 
     #[test]

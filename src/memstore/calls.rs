@@ -24,6 +24,7 @@ impl Calls {
         if id.is_empty() {
             return Err(Refusal::Field { field: "clusterId", what: "must not be empty".to_owned() });
         }
+        visitor.about(&format!("clusters/{id}"));
         let name = name::new(members.text("name")?)?;
         let cluster = id.parse().ok().and_then(|id| self.executor.fleet().get(&id)).filter(|cluster| cluster.folder_id == visitor.project);
         let cluster = cluster.ok_or_else(|| Refusal::NoCluster(id.to_owned()))?;

@@ -34,6 +34,11 @@ impl Visitor {
         Caller { subject: self.subject.clone(), key: None }
     }
 
+    /// Tells what the call is about, where its path does not.
+    pub(super) fn about(&self, target: &str) {
+        self.record.set_target(target);
+    }
+
     /// Notes what was accepted for the caller.
     pub(super) fn note(&self, operation: &Operation) {
         self.record.set_operation(&operation.id.to_string());
@@ -59,10 +64,9 @@ pub(super) async fn enter(gate: &Gate, call: &str, headers: &HeaderMap, default:
     // Who may read in the project may know what is there, and is told so before the right to more is missed.
     let Ok(Some(reader)) = access::grant(gate, access::memstore::GET, &bearer, record).await else { return Err(refused) };
     let project = project(&reader, headers, default)?;
-    if reader.sees(&project) {
-        Ok(Visitor { subject: reader.subject().to_owned(), record: record.clone(), project, right: Err(refused) })
-    } else {
-        Err(refused)
+    match reader.folder(&project) {
+        Ok(()) => Ok(Visitor { subject: reader.subject().to_owned(), record: record.clone(), project, right: Err(refused) }),
+        Err(_) => Err(refused),
     }
 }
 

@@ -108,16 +108,20 @@ impl Scrape {
     async fn look_into_store(&self, metrics: &Metrics) -> Result<(), store::Error> {
         let store = self.executor.store();
         let census = store.census().await?;
+        // What has not happened yet stands at zero: a rise from nothing would not be seen as one.
         for kind in Spec::KINDS {
-            for state in OperationState::OPEN {
-                metrics.gauge(&OPERATIONS, &[kind, state]).set(census.open.get(&(kind, state)).copied().unwrap_or(0) as f64);
-            }
-            for outcome in OperationState::ENDED {
-                metrics.counter(&OPERATIONS_ENDED, &[kind, outcome]).absolute(census.ended.get(&(kind, outcome)).copied().unwrap_or(0));
-            }
+            OperationState::OPEN.iter().for_each(|state| metrics.gauge(&OPERATIONS, &[kind, state]).set(0.0));
+            OperationState::ENDED.iter().for_each(|outcome| drop(metrics.counter(&OPERATIONS_ENDED, &[kind, outcome])));
         }
-        for reason in Reason::ALL.map(Reason::as_str) {
-            metrics.counter(&OPERATION_FAILURES, &[reason]).absolute(census.failures.get(reason).copied().unwrap_or(0));
+        Reason::ALL.iter().for_each(|reason| drop(metrics.counter(&OPERATION_FAILURES, &[reason.as_str()])));
+        for ((kind, state), count) in census.open {
+            metrics.gauge(&OPERATIONS, &[kind, state]).set(count as f64);
+        }
+        for ((kind, outcome), count) in census.ended {
+            metrics.counter(&OPERATIONS_ENDED, &[kind, outcome]).absolute(count);
+        }
+        for (reason, count) in census.failures {
+            metrics.counter(&OPERATION_FAILURES, &[reason]).absolute(count);
         }
         let age = census.oldest_created_at.and_then(|oldest| (Utc::now() - oldest).to_std().ok());
         metrics.gauge(&OLDEST_OPERATION, &[]).set(age.unwrap_or_default().as_secs_f64());

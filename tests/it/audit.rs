@@ -256,3 +256,81 @@ async fn it_can_be_switched_off_and_a_bad_place_ends_the_start() {
     let refused = redkeep::server::Server::start(config, tokio_util::sync::CancellationToken::new()).await.err().unwrap();
     assert!(refused.to_string().contains("audit.file"), "{refused}");
 }
+
+/// Sends one request over HTTP/1.1, and gives the head and the body of the answer.
+async fn http(endpoint: &str, head: &str, id: &str, body: &str) -> (String, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let address = endpoint.trim_start_matches("http://");
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "{head} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nx-request-id: {id}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_ascii_lowercase(), body.to_owned())
+}
+
+#[tokio::test]
+async fn the_other_doors_leave_the_same_lines() {
+    // Goal: no door goes past the log, and none writes twice. Method: the same change over REST and through the MemStore calls.
+    let sources = [ScriptedRedis::stalling().await, ScriptedRedis::stalling().await];
+    let setup = Setup::new().executor("drain", "\"0s\"").cluster_apart("one", &sources[0].address(), "").cluster_apart("two", &sources[1].address(), "");
+    let service = setup.start().await;
+    let (head, body) = http(&service.endpoint, "POST /managed-redis/v1/clusters/one:backup", "rest", "{}").await;
+    assert!(head.starts_with("http/1.1 200") && head.contains("x-request-id: rest"), "{head}");
+    let operation = serde_json::from_str::<Value>(&body).unwrap()["id"].clone();
+    let (head, _) = http(&service.endpoint, "POST /managed-redis/v1/clusters/none:backup", "rest-refused", "{}").await;
+    assert!(head.starts_with("http/1.1 404") && head.contains("x-request-id: rest-refused"), "{head}");
+    let (head, body) = http(&service.endpoint, "POST /v1/backups", "memstore", r#"{"clusterId":"none","name":"first"}"#).await;
+    assert!(head.starts_with("http/1.1 404") && head.contains("x-request-id: memstore"), "{head} {body}");
+    let (head, _) = http(&service.endpoint, "GET /v1/backups", "memstore-list", "").await;
+    assert!(head.starts_with("http/1.1 200") && head.contains("x-request-id: memstore-list"), "{head}");
+    http(&service.endpoint, "GET /managed-redis/v1/clusters/one", "rest-get", "").await;
+
+    let lines = lines(service.setup.folder());
+    let told = |id: &str| ["method", "subject", "folder", "target", "outcome"].map(|key| lines[id][key].as_str().unwrap_or("-").to_owned());
+    assert_eq!(told("rest"), ["yandex.cloud.mdb.redis.v1.ClusterService/Backup", "anonymous", "default", "clusters/one", "OK"]);
+    assert_eq!(lines["rest"]["operation"], operation);
+    assert_eq!(told("rest-refused"), ["yandex.cloud.mdb.redis.v1.ClusterService/Backup", "anonymous", "-", "clusters/none", "NOT_FOUND"]);
+    assert_eq!(told("memstore"), ["memstore.Backups/Create", "anonymous", "default", "clusters/none", "NOT_FOUND"]);
+    assert!(lines.values().all(|line| line["peer"].as_str().unwrap().starts_with("127.0.0.1:")));
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn who_called_is_told_also_of_those_who_may_not() {
+    let source = ScriptedRedis::stalling().await;
+    let setup =
+        Setup::new().executor("drain", "\"0s\"").auth("mode = \"tokens\"\nfile = \"tokens\"").cluster("main", &[&source.address()], "folder_id = \"shop\"");
+    let file = setup.folder().join("tokens");
+    std::fs::write(&file, "").unwrap();
+    let token = async |subject: &str, folder: &str, role: &str| {
+        let roles = redkeep::auth::Roles::read([(folder, role)].into_iter()).unwrap();
+        redkeep::auth::tokens::create(&file, subject.to_owned(), roles, None).await.unwrap().0
+    };
+    let tokens = [token("ann", "shop", "editor").await, token("bob", "shop", "viewer").await, token("eve", "news", "admin").await];
+    let service = setup.start().await;
+    for (token, id) in tokens.iter().map(String::as_str).chain(["nobody's"]).zip(["ann", "bob", "eve", "nobody"]) {
+        let mut clients = Clients::connect_as(&service.endpoint, token).await;
+        let answer = clients.backups.create(named(create("main", &format!("of-{id}")), id)).await;
+        assert_eq!(answer.is_ok(), id == "ann", "{answer:?}");
+    }
+    let mut channel = redkeep::pb::iam::iam_token_service_client::IamTokenServiceClient::connect(service.endpoint.clone()).await.unwrap();
+    let identity = redkeep::pb::iam::create_iam_token_request::Identity::YandexPassportOauthToken(tokens[0].clone());
+    let issued = channel.create(named(redkeep::pb::iam::CreateIamTokenRequest { identity: Some(identity) }, "exchange")).await.unwrap().into_inner();
+
+    let lines = lines(service.setup.folder());
+    let told = |id: &str| ["subject", "folder", "outcome"].map(|key| lines[id][key].as_str().unwrap_or("-").to_owned());
+    assert_eq!(told("ann"), ["ann", "shop", "OK"]);
+    assert_eq!(told("bob"), ["bob", "-", "PERMISSION_DENIED"]);
+    assert_eq!(told("eve"), ["eve", "shop", "NOT_FOUND"]);
+    assert_eq!(told("nobody"), ["-", "-", "UNAUTHENTICATED"]);
+    assert_eq!(told("exchange"), ["ann", "-", "OK"]);
+    let text = format!("{lines:?}");
+    assert!(tokens.iter().chain([&issued.iam_token]).all(|token| !text.contains(token.as_str())));
+    service.stop().await;
+}
