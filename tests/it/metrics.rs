@@ -195,7 +195,8 @@ async fn paths_and_names_of_callers_make_no_series() {
     let service = Setup::new().cluster("main", &[&source.address()], "").start().await;
     for number in 0..20 {
         let mut stream = TcpStream::connect(service.endpoint.trim_start_matches("http://")).await.unwrap();
-        let request = format!("POST /nonsense/{number} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let request =
+            format!("POST /nonsense/{number} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/grpc\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         stream.read_to_string(&mut String::new()).await.unwrap();
         service.clients.create(&format!("nonsense{number}"), "first").await.unwrap_err();
