@@ -4,13 +4,19 @@ CARGO ?= cargo
 # The points at which tests stop the process are compiled in for tests only.
 TEST_FEATURES = --features crash-points
 
-.PHONY: demo test bench ci lint servers tools clean help
+# Seconds that schemathesis takes.
+CONTRACT_SECS ?= 1200
+
+.PHONY: demo test sdk browser contract bench ci lint servers tools clean help
 
 help:
 	@echo "make demo    build, take a backup of sample data, prove it, clean up"
 	@echo "make test    build and run every test"
-	@echo "make bench   measure a backup against redis-cli and zstd (about ten minutes)"
-	@echo "make ci      what a change must pass: lint, documentation, tests twice"
+	@echo "make sdk     the official Python and Node SDKs, unmodified, over TLS"
+	@echo "make browser a browser's fetch through gRPC-Web, from an allowed page and from a foreign one"
+	@echo "make contract schemathesis against /openapi.json (20 minutes; CONTRACT_SECS=120 for two)"
+	@echo "make bench   measure a backup against redis-cli and zstd, and requests against bare servers (about 15 minutes)"
+	@echo "make ci      what a change must pass: lint, documentation, tests twice, clients of others, small benches"
 
 # A Redis server and the tools that tests use as outside judges; nothing happens where they are there already.
 servers:
@@ -27,8 +33,25 @@ demo: servers
 test: servers
 	$(CARGO) test $(TEST_FEATURES)
 
+# Clients of other people, against the program as it is released.
+sdk: servers
+	@tests/engines/install-outside
+	$(CARGO) build --release
+	REDKEEP_BIN=target/release/redkeep tests/outside/sdk/run
+
+browser: servers
+	@tests/engines/install-outside
+	$(CARGO) build --release
+	REDKEEP_BIN=target/release/redkeep tests/outside/browser/run
+
+contract: servers
+	@tests/engines/install-outside
+	$(CARGO) build --release
+	REDKEEP_BIN=target/release/redkeep REDKEEP_CONTRACT_SECS=$(CONTRACT_SECS) tests/outside/contract/run
+
 bench: servers
 	$(CARGO) bench --bench backup
+	$(CARGO) bench --bench requests
 
 lint:
 	$(CARGO) fmt --check
@@ -41,7 +64,11 @@ ci: tools lint
 	$(CARGO) test $(TEST_FEATURES)
 	$(CARGO) build --release
 	target/release/redkeep demo
+	$(MAKE) sdk
+	CI=true $(MAKE) browser
+	$(MAKE) contract CONTRACT_SECS=120
 	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(CARGO) bench --bench backup
+	REDKEEP_BENCH_SECS=1 REDKEEP_BENCH_ROUNDS=1 $(CARGO) bench --bench requests
 
 clean:
 	$(CARGO) clean

@@ -11,6 +11,7 @@
 //!
 //! Everything lies below the target folder, which must be on a real disk, and goes when it ends.
 
+use figures::{Finding, Goal, cpu_of, cpu_of_children, load, median, number, spread};
 use it::support::data;
 use it::support::server::RedisServer;
 use it::support::service::{Process, Setup, error_of, files_below};
@@ -22,6 +23,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+mod figures;
 #[path = "../tests/it"]
 mod it {
     pub mod support;
@@ -39,17 +41,13 @@ const PAGE_BYTES: usize = 4096;
 const BACKUP: Duration = Duration::from_secs(1800);
 /// Longest wait for the source and the storage to come to rest between two turns.
 const REST: Duration = Duration::from_secs(120);
-/// Ticks of processor time in a second, in `/proc`.
-///
-/// Source: Linux, `USER_HZ`, the same on every architecture that we build for.
-const TICKS: f64 = 100.0;
 
 #[tokio::main(worker_threads = 1)]
 async fn main() {
     let bytes = number("REDKEEP_BENCH_BYTES", BYTES);
     let rounds = number("REDKEEP_BENCH_ROUNDS", ROUNDS).max(1);
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder below target");
-    refuse_memory(folder.path());
+    figures::refuse_memory(folder.path());
     tempfile::env::override_temp_dir(folder.path()).expect("nobody chose a folder before");
 
     eprintln!("filling a source with {bytes} bytes");
@@ -61,34 +59,11 @@ async fn main() {
     let answers = answers(folder.path()).await;
 
     let findings = findings(&runs, &answers);
-    print(&findings, bytes, rounds, [load_before, load()]);
-    if wants_json() {
-        println!("{}", json(&findings, bytes, rounds));
+    let title = format!("{bytes} bytes of values, {rounds} rounds, load {load_before:.2} before and {:.2} after", load());
+    figures::print(&title, &findings);
+    if figures::wants_json() {
+        println!("{}", serde_json::json!({ "bytes": bytes, "rounds": rounds, "findings": figures::json(&findings) }));
     }
-}
-
-/// A number from the environment.
-fn number(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {text:?}")))
-}
-
-fn wants_json() -> bool {
-    let arguments: Vec<String> = std::env::args().collect();
-    std::env::var("REDKEEP_BENCH_OUTPUT").is_ok_and(|form| form == "json") || arguments.windows(2).any(|pair| pair == ["-o", "json"])
-}
-
-/// A disk in memory would make every sync free.
-///
-/// Source: `linux/magic.h`, the number of tmpfs.
-fn refuse_memory(folder: &Path) {
-    let kind = rustix::fs::statfs(folder).expect("the file system can be asked").f_type;
-    assert!(kind as u32 != 0x0102_1994, "{} lies in memory; the bench needs a disk", folder.display());
-}
-
-/// The load average of the last minute.
-fn load() -> f64 {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(f64::NAN)
 }
 
 /// What one turn took, in seconds.
@@ -200,26 +175,6 @@ fn well(child: &mut Child) {
     assert!(status.success(), "a child ended with {status}");
 }
 
-/// Processor time of a process, in seconds, in user and system mode.
-fn cpu_of(pid: u32) -> f64 {
-    ticks(&format!("/proc/{pid}/stat"), 11)
-}
-
-/// Processor time of all children that were waited for, in seconds.
-fn cpu_of_children() -> f64 {
-    ticks("/proc/self/stat", 13)
-}
-
-/// Two neighbouring counts of ticks, added, in seconds. `place` counts from the field after the command.
-///
-/// Source: proc(5), `utime stime cutime cstime` of `/proc/PID/stat`.
-fn ticks(path: &str, place: usize) -> f64 {
-    let text = fs::read_to_string(path).expect("the process is there");
-    // The command may hold blanks and parentheses; nothing after the last parenthesis does.
-    let (_, fields) = text.rsplit_once(") ").expect("the command stands in parentheses");
-    fields.split(' ').skip(place).take(2).map(|field| field.parse::<f64>().expect("a count")).sum::<f64>() / TICKS
-}
-
 /// The most memory that a process has held at once, in bytes.
 fn peak_bytes(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
@@ -258,96 +213,26 @@ async fn answers(folder: &Path) -> Answers {
     answers
 }
 
-/// One figure against its goal.
-struct Finding {
-    name: &'static str,
-    unit: &'static str,
-    value: f64,
-    /// The least and the most of the single rounds.
-    spread: (f64, f64),
-    goal: f64,
-    /// What it was made of.
-    detail: String,
-}
-
-impl Finding {
-    fn met(&self) -> bool {
-        self.value <= self.goal
-    }
-
-    /// The median of one row over that of another; the spread is that of the rounds.
-    fn ratio(name: &'static str, goal: f64, ours: &[f64], theirs: &[f64]) -> Self {
-        let each: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
-        let (ours, theirs) = (median(ours), median(theirs));
-        Self { name, unit: "", value: ours / theirs, spread: spread(&each), goal, detail: format!("{ours:.2} s / {theirs:.2} s") }
-    }
-}
-
 fn findings(runs: &Runs, answers: &Answers) -> Vec<Finding> {
     const MIB: f64 = 1024.0 * 1024.0;
     let wall = |turns: &[Turn]| turns.iter().map(|turn| turn.wall).collect::<Vec<_>>();
     let cpu = |turns: &[Turn]| turns.iter().map(|turn| turn.cpu).collect::<Vec<_>>();
+    let seconds = |value: f64| format!("{value:.2} s");
     let peak = runs.peak_bytes / MIB;
     let sync = median(&answers.syncs);
     let millis: Vec<f64> = answers.calls.iter().map(|seconds| seconds * 1e3).collect();
     vec![
-        Finding::ratio("wall time / pipe", 0.95, &wall(&runs.ours), &wall(&runs.pipe)),
-        Finding::ratio("wall time / floor", 1.15, &wall(&runs.ours), &wall(&runs.floor)),
-        Finding::ratio("CPU time / pipe", 0.9, &cpu(&runs.ours), &cpu(&runs.pipe)),
-        Finding { name: "peak memory", unit: "MiB", value: peak, spread: (peak, peak), goal: 64.0, detail: "all rounds".to_owned() },
+        Finding::ratio("wall time / pipe", Goal::AtMost(0.95), &wall(&runs.ours), &wall(&runs.pipe), seconds),
+        Finding::ratio("wall time / floor", Goal::AtMost(1.15), &wall(&runs.ours), &wall(&runs.floor), seconds),
+        Finding::ratio("CPU time / pipe", Goal::AtMost(0.9), &cpu(&runs.ours), &cpu(&runs.pipe), seconds),
+        Finding { name: "peak memory", unit: "MiB", value: peak, spread: (peak, peak), goal: Goal::AtMost(64.0), detail: "all rounds".to_owned() },
         Finding {
             name: "call to answer",
             unit: "ms",
             value: median(&millis),
             spread: spread(&millis),
-            goal: sync * 1e3 + 1.0,
+            goal: Goal::AtMost(sync * 1e3 + 1.0),
             detail: format!("one sync {:.2} ms", sync * 1e3),
         },
     ]
-}
-
-fn sorted(values: &[f64]) -> Vec<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted
-}
-
-fn median(values: &[f64]) -> f64 {
-    let sorted = sorted(values);
-    let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
-}
-
-fn spread(values: &[f64]) -> (f64, f64) {
-    let sorted = sorted(values);
-    (sorted[0], sorted[sorted.len() - 1])
-}
-
-fn print(findings: &[Finding], bytes: u64, rounds: u64, loads: [f64; 2]) {
-    println!("\n{bytes} bytes of values, {rounds} rounds, load {:.2} before and {:.2} after", loads[0], loads[1]);
-    let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_header(["WHAT", "MEDIAN", "SPREAD", "GOAL", "", "FROM"]);
-    for finding in findings {
-        let Finding { name, unit, value, spread: (least, most), goal, detail } = finding;
-        let verdict = if finding.met() { "met" } else { "missed" };
-        table.add_row([
-            (*name).to_owned(),
-            format!("{value:.2} {unit}"),
-            format!("{least:.2}-{most:.2}"),
-            format!("<= {goal:.2} {unit}"),
-            verdict.to_owned(),
-            detail.clone(),
-        ]);
-    }
-    println!("{table}");
-}
-
-fn json(findings: &[Finding], bytes: u64, rounds: u64) -> serde_json::Value {
-    let findings = findings.iter().map(|finding| {
-        serde_json::json!({
-            "name": finding.name, "unit": finding.unit, "median": finding.value, "least": finding.spread.0, "most": finding.spread.1,
-            "goal": finding.goal, "met": finding.met(), "from": finding.detail,
-        })
-    });
-    serde_json::json!({ "bytes": bytes, "rounds": rounds, "findings": findings.collect::<Vec<_>>() })
 }

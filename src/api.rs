@@ -6,6 +6,7 @@
 
 pub mod access;
 mod backups;
+pub mod calls;
 mod clusters;
 pub mod codec;
 mod convert;
@@ -20,11 +21,11 @@ mod tokens;
 pub mod validate;
 
 use crate::auth::Gate;
+pub use later::sentence as not_built;
+
 use crate::executor::Executor;
 use crate::pb;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use calls::Calls;
 use std::sync::Arc;
 use tonic::service::Routes;
 
@@ -50,6 +51,7 @@ pub struct Api {
 pub async fn router(
     executor: Executor,
     gate: Arc<Gate>,
+    calls: Calls,
     advertise: &str,
 ) -> Result<(axum::Router, tonic_health::server::HealthReporter), tonic_reflection::server::Error> {
     let api = Api { executor, gate: Arc::clone(&gate), advertise: advertise.into() };
@@ -83,15 +85,11 @@ pub async fn router(
     routes.add_service(reflection().build_v1alpha()?);
     let router = routes.routes().prepare().into_axum_router().fallback(unknown);
     let router = router.layer(axum::middleware::from_fn(later::answer));
-    Ok((router.layer(axum::middleware::from_fn_with_state(gate, access::admit)), health))
+    let router = router.layer(axum::middleware::from_fn_with_state(gate, access::admit));
+    Ok((router.layer(axum::middleware::from_fn_with_state(calls, calls::observe)), health))
 }
 
-/// Answers a path that no service has: in gRPC to a gRPC client, as a plain 404 to any other.
-async fn unknown(request: axum::extract::Request) -> axum::response::Response {
-    let is_grpc = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    if is_grpc {
-        tonic::Status::unimplemented("there is no such call; `grpcurl -plaintext HOST:PORT list` lists the services").into_http()
-    } else {
-        (StatusCode::NOT_FOUND, "this port speaks gRPC; there is nothing under this path\n").into_response()
-    }
+/// Answers a path that no service has.
+async fn unknown() -> axum::response::Response {
+    tonic::Status::unimplemented("there is no such call; `grpcurl -plaintext HOST:PORT list` lists the services").into_http()
 }

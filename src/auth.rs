@@ -17,6 +17,7 @@ pub use jwks::Source;
 pub use jwt::{BadKey, Invalid, Terms, VerifyingKey};
 pub use pace::{Rate, TooFast};
 
+use crate::audit::CallRecord;
 use crate::cluster::{FolderId, IdError};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -179,6 +180,7 @@ pub enum Denied {
 pub struct Grant {
     identity: Arc<Identity>,
     needs: Role,
+    call: CallRecord,
 }
 
 impl Grant {
@@ -191,7 +193,12 @@ impl Grant {
         if identity.roles.greatest() < Some(needs) {
             return Err(Denied::TooSmall(needs));
         }
-        Ok(Self { identity, needs })
+        Ok(Self { identity, needs, call: CallRecord::default() })
+    }
+
+    /// The same, with the record of the call that the caller was let in to: it is told which folder the call touches.
+    pub fn recorded(self, call: CallRecord) -> Self {
+        Self { call, ..self }
     }
 
     /// The caller's name.
@@ -212,6 +219,11 @@ impl Grant {
     ///
     /// [`Denied`], by condition.
     pub fn folder(&self, folder: &FolderId) -> Result<(), Denied> {
+        self.call.set_folder(folder.as_str());
+        self.check(folder)
+    }
+
+    fn check(&self, folder: &FolderId) -> Result<(), Denied> {
         match self.identity.roles.of(folder) {
             None => Err(Denied::Hidden),
             Some(role) if role < self.needs => Err(Denied::TooSmall(self.needs)),
@@ -221,7 +233,7 @@ impl Grant {
 
     /// Whether the caller would be told of what is in this folder.
     pub fn sees(&self, folder: &FolderId) -> bool {
-        self.folder(folder).is_ok()
+        self.check(folder).is_ok()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every fault is reported at once, with its key; unknown keys are refused. Relative paths are relative to the file. No
 //! secret is part of it: passwords stay in files or the environment.
 
+mod audit;
 mod auth;
 mod buckets;
 mod clusters;
@@ -41,7 +42,7 @@ const PREFIX: &str = "REDKEEP_";
 pub struct Config {
     /// Where the API is served.
     pub listen: SocketAddr,
-    /// Where health is served.
+    /// Where health and metrics are served.
     pub admin_listen: SocketAddr,
     /// How callers log in.
     pub auth: AuthOptions,
@@ -49,6 +50,8 @@ pub struct Config {
     pub server: Server,
     /// Folder of the embedded store.
     pub store: PathBuf,
+    /// How the audit log is kept; none when it is not.
+    pub audit: Option<crate::audit::Options>,
     /// How artifacts are stored.
     pub artifacts: artifacts::Options,
     /// Where dumps may be exported to.
@@ -159,6 +162,10 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     if let Err(fault) = server::exposure(listen.ip(), login, options.tls.is_some(), plaintext) {
         server.fault("listen", fault);
     }
+    // Health and metrics hold no secrets and need no TLS, but what runs here is nobody's business unless callers are known.
+    if let Err(fault) = server::exposure(admin_listen.ip(), login, false, true) {
+        server.fault("admin_listen", fault);
+    }
     server.end();
 
     let mut store = root.section("store");
@@ -171,6 +178,8 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
         }
     };
     store.end();
+
+    let audit = audit::read(root.section("audit"), base, &store_path);
 
     let mut artifacts = root.section("artifacts");
     let url = artifacts.text("url", "file:data/artifacts");
@@ -212,7 +221,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let faults = faults.take();
     if faults.is_empty() {
         let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
-        Ok(Config { listen, admin_listen, server: options, auth, store: store_path, artifacts, buckets, executor, clusters, secrets, memstore, file })
+        Ok(Config { listen, admin_listen, server: options, auth, store: store_path, audit, artifacts, buckets, executor, clusters, secrets, memstore, file })
     } else {
         Err(Error { faults })
     }
@@ -272,6 +281,20 @@ mod tests {
         assert_eq!((cluster.id.as_str(), cluster.folder_id.as_str(), cluster.name.as_str()), ("demo", "default", "demo"));
         assert_eq!(cluster.nodes[1].memory_limit, Some(2 << 30));
         assert_eq!(cluster.password, PasswordSource::File("/etc/redkeep/secrets/demo".into()));
+    }
+
+    #[test]
+    fn the_audit_log_lies_beside_the_store() {
+        let audit = |text: &str| read(text).unwrap().audit;
+        let default = audit("").unwrap();
+        assert_eq!((default.file.as_path(), default.max_bytes, default.keep), (Path::new("/etc/redkeep/data/audit.jsonl"), 64 << 20, 10));
+        assert_eq!(audit("[store]\nurl = \"sled:/srv/store\"").unwrap().file, Path::new("/srv/audit.jsonl"));
+        let set = audit("[audit]\nfile = \"log/a\"\nmax_bytes = \"1MiB\"\nkeep = 3").unwrap();
+        assert_eq!((set.file.as_path(), set.max_bytes, set.keep), (Path::new("/etc/redkeep/log/a"), 1 << 20, 3));
+        assert_eq!(audit("[audit]\nenabled = false"), None);
+        let faults = read("[audit]\nenabled = 1\nfile = \"\"\nmax_bytes = 1\nkeep = 0\nsecret = 1").unwrap_err();
+        assert_eq!(faults.len(), 5, "{faults:#?}");
+        assert!(faults.iter().all(|fault| fault.starts_with("audit.")), "{faults:#?}");
     }
 
     #[test]
@@ -428,6 +451,61 @@ mod tests {
             let text = format!("[server]\nlisten = \"0.0.0.0:7379\"\nadmin_listen = \"[::]:7380\"\n[auth]\nmode = \"{mode}\"\n{file}\n");
             assert_eq!(read(&text).err().unwrap_or_default().len(), faults, "{mode}");
         }
+    }
+
+    #[test]
+    fn the_port_is_described() {
+        let config = read(
+            r#"
+            [server]
+            listen = "[::1]:443"
+            advertise = "Backups.example:443"
+            allowed_hosts = ["redkeep.internal", "10.0.0.7"]
+            cors_origins = ["https://console.example"]
+            max_connections = 10
+            max_in_flight = 20
+            header_timeout = "1s"
+            body_timeout = "2s"
+            idle_timeout = "3s"
+            "#,
+        )
+        .unwrap();
+        let server = config.server;
+        assert_eq!(server.advertised(config.listen).to_string(), "backups.example:443");
+        assert_eq!((server.allowed_hosts.len(), server.cors_origins[0].to_string().as_str()), (2, "https://console.example"));
+        let seconds = |seconds| Duration::from_secs(seconds);
+        let limits = Limits { max_connections: 10, max_in_flight: 20, header_timeout: seconds(1), body_timeout: seconds(2), idle_timeout: seconds(3) };
+        assert_eq!(server.limits, limits);
+        assert_eq!(read("").unwrap().server.limits, Limits::default());
+        assert!(read("").unwrap().server.tls.is_none());
+    }
+
+    #[test]
+    fn faults_of_the_port_are_told_with_their_key() {
+        for (text, told) in [
+            ("advertise = \"a b\"", "server.advertise: "),
+            ("advertise = \"a:0\"", "server.advertise: "),
+            ("allowed_hosts = [\"a:1\"]", "server.allowed_hosts[0]: "),
+            ("cors_origins = [\"https://a\", \"*\"]", "server.cors_origins[1]: must be an exact origin"),
+            ("cors_origins = [\"https://a/b\"]", "server.cors_origins[0]: "),
+            ("max_connections = 0", "server.max_connections: "),
+            ("header_timeout = \"0s\"", "server.header_timeout: "),
+            ("admin_listen = \"0.0.0.0:1\"", "server.admin_listen: must be a loopback address"),
+            ("[server.tls]", "server.tls.cert: must name a file"),
+            ("[server.tls]\ncert = \"absent.pem\"\nkey = \"absent.pem\"", "server.tls.cert: the file cannot be read"),
+            ("[server.tls]\nclient_auth = \"required\"", "server.tls.client_ca: "),
+            ("[server.tls]\nclient_auth = \"maybe\"", "server.tls.client_auth: "),
+            ("[server.tls]\npassword = \"sesame\"", "server.tls.password: is not known here"),
+        ] {
+            let faults = read(&format!("[server]\n{text}\n")).unwrap_err();
+            assert!(faults.iter().any(|fault| fault.starts_with(told)), "{text}: {faults:#?}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("server.pem");
+        std::fs::write(&file, "").unwrap();
+        let file = file.display();
+        let faults = read(&format!("[server]\nplaintext = true\n[server.tls]\ncert = \"{file}\"\nkey = \"{file}\"\n")).unwrap_err();
+        assert_eq!(faults, ["server.plaintext: cannot stand beside [server.tls]: the port speaks one or the other"]);
     }
 
     #[test]

@@ -23,13 +23,15 @@ use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;
 use crate::backup::{Backup, BackupId, Labels, Name, Origin, Source, State as BackupState};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
+use crate::failure::Reason;
 use crate::fleet::{Definition, Fleet};
 use crate::operation::{Door, Epoch, ExportTarget, Operation, OperationId, Policy, Progress, Spec, State, Tally};
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
+use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETRIES, SNAPSHOT_BYTES};
 use attempt::Running;
 use chrono::{TimeDelta, Utc};
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -126,13 +128,6 @@ pub enum ExportRefused {
     Forbidden,
 }
 
-/// What went wrong so far, for metrics and logs.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Writes of late workers that were dropped.
-    pub fenced: AtomicU64,
-}
-
 struct Inner {
     store: Arc<dyn Store>,
     fleet: Arc<Fleet>,
@@ -150,7 +145,7 @@ struct Inner {
     machines: Mutex<HashMap<String, Arc<Semaphore>>>,
     /// Attempts that wait for a machine.
     waiting: AtomicUsize,
-    counters: Counters,
+    metrics: Metrics,
     /// The time to drain is over: whatever runs is to be handed back, and so is what begins meanwhile.
     drained: CancellationToken,
 }
@@ -161,6 +156,16 @@ pub struct Executor(Arc<Inner>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Numbers that stand at zero from the start: a rise from nothing would not be seen as one.
+fn metrics() -> Metrics {
+    let metrics = Metrics::new();
+    Reason::ALL.iter().for_each(|reason| drop(metrics.counter(&RETRIES, &[reason.as_str()])));
+    for (family, values) in [(&FORKS, ["first", "repeated"]), (&SNAPSHOT_BYTES, ["decoded", "stored"]), (&FILES_DELETED, ["attempt", "backup"])] {
+        values.iter().for_each(|value| drop(metrics.counter(family, &[value])));
+    }
+    metrics
 }
 
 impl Executor {
@@ -178,7 +183,7 @@ impl Executor {
             cluster_changes: tokio::sync::Mutex::default(),
             machines: Mutex::default(),
             waiting: AtomicUsize::new(0),
-            counters: Counters::default(),
+            metrics: metrics(),
             drained: CancellationToken::new(),
         }))
     }
@@ -193,9 +198,19 @@ impl Executor {
         &self.0.fleet
     }
 
-    /// What went wrong so far.
-    pub fn counters(&self) -> &Counters {
-        &self.0.counters
+    /// The numbers of the service, to which all rooms add.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Attempts that run in this process.
+    pub fn running(&self) -> usize {
+        lock(&self.0.running).len()
+    }
+
+    /// Most attempts that work at once; more may wait for a machine.
+    pub fn workers(&self) -> usize {
+        self.0.options.workers
     }
 
     /// The operation of an earlier call with the caller's key. It is asked for before anything that may have changed since
@@ -601,7 +616,8 @@ impl Inner {
         Arc::clone(machines.entry(name).or_insert_with(|| Arc::new(Semaphore::new(1))))
     }
 
-    fn count_fenced(&self) {
-        self.counters.fenced.fetch_add(1, Ordering::Relaxed);
+    /// Adds one to a counter.
+    fn count(&self, family: &'static Family, values: &[&str]) {
+        self.metrics.counter(family, values).increment(1);
     }
 }

@@ -56,6 +56,29 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 19] = [
+        Self::SourceUnreachable,
+        Self::SourceCredentials,
+        Self::SourcePermission,
+        Self::SourceNotReady,
+        Self::SourceRole,
+        Self::SourceMemory,
+        Self::SourceVersion,
+        Self::SourceSave,
+        Self::SnapshotCut,
+        Self::SnapshotCorrupt,
+        Self::StorageUnavailable,
+        Self::StorageFull,
+        Self::StorageDenied,
+        Self::StorageCorrupt,
+        Self::DeadlineExceeded,
+        Self::Poisoned,
+        Self::ForkBudget,
+        Self::Gone,
+        Self::Internal,
+    ];
+
     /// The stable text of the reason.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -435,6 +435,11 @@ impl Fleet {
         }
     }
 
+    /// All clusters, by id.
+    pub fn all(&self) -> Vec<Arc<Definition>> {
+        self.read().values().map(|entry| Arc::clone(&entry.definition)).collect()
+    }
+
     /// The cluster as reads show it. A look that is not older than two seconds serves; else a new one is taken, within
     /// [`PROBE_TIMEOUT`]. `None` when the cluster is not known.
     pub async fn view(&self, id: &ClusterId) -> Option<View> {

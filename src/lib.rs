@@ -33,6 +33,12 @@
 //!   render        a backup as callers see it
 //!   answer        answers and refusals in their one shape
 //! config        file, environment and flags become one checked value
+//! gateway       REST and JSON in front of the services, from the descriptors
+//!   routes        which call a method and a path are for
+//!   bind          one request message out of path, query and body
+//!   json          JSON of messages, both ways
+//!   call          calls of the services in this process
+//!   openapi       the OpenAPI document
 //! api           the services: parse, ask, render
 //!   codec         every request is checked as it is read
 //!   validate      the rules of requests, from the options in the descriptors
@@ -41,6 +47,7 @@
 //!   access        which role each call needs, and where callers are let in
 //!   discovery     where the services are
 //!   tokens        short-lived tokens for clients that log in by an exchange
+//!   calls         what every call leaves behind: numbers, a request id, a line in the audit log
 //!   later         calls that the schema has and that are not built
 //! executor      accept, claim, keep the lease, repeat, cancel, hand back
 //!   attempt       one attempt with its heartbeat
@@ -71,13 +78,18 @@
 //!   jwks          the keys of their issuer
 //!   exchange      short-lived tokens
 //!   pace          how fast one subject may call
+//! audit         one line of JSON for each call that changes something
+//!   call          what becomes known of a call while it is answered
+//!   file          appending, turning over, syncing
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
 //! secrets       sealing what callers entrust to us
 //! peer          who is at the other end of a connection
 //! pb            generated types of the wire, and the pool of descriptors
+//! peer          who is at the other end of a connection
 //! telemetry     logs
+//!   metrics       what is counted and measured, for Prometheus
 //! ```
 //!
 //! # Who may know whom
@@ -87,17 +99,17 @@
 //! ```text
 //! main
 //! demo, server, offline
-//! memstore
+//! gateway, memstore
 //! cli, api, config
 //! executor
 //! snapshot, store, fleet
 //! artifacts, redis
-//! operation, rdb, auth
+//! operation, rdb, auth, audit
 //! cluster, backup, failure, secrets
 //! pb, peer, telemetry
 //! ```
 //!
-//! - Only `api`, `cli`, `demo` and `server` name the wire.
+//! - Only `api`, `gateway`, `cli`, `demo` and `server` name the wire.
 //! - Only `artifacts` names the object-store crate; only `store::sled` names sled.
 //! - Only `operation` decides what may follow what. It has no input or output, no async, no clock.
 //! - `redis` and `rdb` have never heard of operations.
@@ -121,6 +133,7 @@
 
 pub mod api;
 pub mod artifacts;
+pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod cli;
@@ -130,6 +143,7 @@ pub mod demo;
 pub mod executor;
 pub mod failure;
 pub mod fleet;
+pub mod gateway;
 pub mod memstore;
 pub mod offline;
 pub mod operation;

@@ -29,13 +29,15 @@ mod visitor;
 
 pub use crate::config::MemStore as Options;
 
+use crate::api::calls::{Calls as Observed, REQUEST_ID};
+use crate::audit::CallRecord;
 use crate::auth::Gate;
 use crate::executor::Executor;
 use answer::{Answer, Refusal};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::any;
 use route::Call;
@@ -52,14 +54,16 @@ pub const LOOKED_AT: usize = 100_000;
 struct Calls {
     executor: Executor,
     gate: Arc<Gate>,
+    observed: Observed,
     options: Options,
     /// Held from the count of a quota until the new backup counts too.
     turn: Mutex<()>,
 }
 
 /// The router of the calls. It answers everything below `/v1/`, unknown paths in the shape of its other refusals.
-pub fn router(executor: Executor, gate: Arc<Gate>, options: Options) -> Router {
-    let calls = Arc::new(Calls { executor, gate, options, turn: Mutex::new(()) });
+/// What each call leaves behind goes to `observed`, as for every other door.
+pub fn router(executor: Executor, gate: Arc<Gate>, observed: Observed, options: Options) -> Router {
+    let calls = Arc::new(Calls { executor, gate, observed, options, turn: Mutex::new(()) });
     let mut router = Router::new();
     for path in ["/v1", "/v1/", "/v1/{*path}"] {
         router = router.route(path, any(serve));
@@ -79,17 +83,27 @@ pub fn refused(status: StatusCode, code: &str, message: &str) -> Response {
 
 async fn serve(State(calls): State<Arc<Calls>>, request: Request) -> Response {
     let is_head = request.method() == Method::HEAD;
-    let outcome = calls.answer(request).await;
-    let response = outcome.unwrap_or_else(|refusal| Answer::from(&refusal)).into_response();
+    let rule = Call::of(request.method(), request.uri().path()).map_or("", Call::rule);
+    let observed = calls.observed.begin(rule, request.headers(), request.extensions());
+    let outcome = calls.answer(request, observed.record()).await;
+    let mut response = outcome.unwrap_or_else(|refusal| Answer::from(&refusal)).into_response();
+    // Only what can stand in a header was taken over as an id.
+    if let Ok(id) = HeaderValue::from_str(observed.request_id()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    observed.end(answer::code(response.status())).await;
     // The length stays as it is told.
     if is_head { response.map(|_| Body::empty()) } else { response }
 }
 
 impl Calls {
-    async fn answer(&self, request: Request) -> Result<Answer, Refusal> {
+    async fn answer(&self, request: Request, record: &CallRecord) -> Result<Answer, Refusal> {
         let (head, body) = request.into_parts();
         let call = Call::of(&head.method, head.uri.path())?;
-        let visitor = visitor::enter(&self.gate, call.rule(), &head.headers, &self.options.project).await?;
+        if let Call::Get(name) | Call::Delete(name) | Call::Copy(name) | Call::Export(name) = call {
+            record.set_target(&format!("backups/{name}"));
+        }
+        let visitor = visitor::enter(&self.gate, call.rule(), &head.headers, &self.options.project, record).await?;
         match call {
             Call::Create => self.create(&visitor, body::read(&head.headers, body).await?).await,
             Call::List => self.list(&visitor, head.uri.query().unwrap_or_default()).await,

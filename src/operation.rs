@@ -66,6 +66,17 @@ impl Step {
     pub fn forks(self) -> bool {
         matches!(self, Self::Snapshot | Self::Seal)
     }
+
+    /// Its word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::Snapshot => "snapshot",
+            Self::Seal => "seal",
+            Self::Publish => "publish",
+            Self::Work => "work",
+        }
+    }
 }
 
 /// Which API a call came through: it decides the types of metadata and response.
@@ -139,6 +150,24 @@ pub enum Spec {
 }
 
 impl Spec {
+    /// The word of every kind.
+    pub const KINDS: [&str; 8] =
+        ["create_backup", "update_backup", "delete_backup", "copy_backup", "export_backup", "adopt_cluster", "update_connection", "forget_cluster"];
+
+    /// The word of its kind, in metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::CreateBackup => "create_backup",
+            Self::UpdateBackup(_) => "update_backup",
+            Self::DeleteBackup => "delete_backup",
+            Self::CopyBackup { .. } => "copy_backup",
+            Self::ExportBackup(_) => "export_backup",
+            Self::AdoptCluster => "adopt_cluster",
+            Self::UpdateConnection => "update_connection",
+            Self::ForgetCluster => "forget_cluster",
+        }
+    }
+
     /// Whether the work holds its cluster, so that only one such operation runs at a time.
     pub fn is_exclusive(&self) -> bool {
         match self {
@@ -240,6 +269,24 @@ pub enum State {
 }
 
 impl State {
+    /// The words of the states in which an operation has not ended.
+    pub const OPEN: [&str; 3] = ["queued", "running", "cancelling"];
+
+    /// The words of the states in which it has.
+    pub const ENDED: [&str; 3] = ["succeeded", "failed", "cancelled"];
+
+    /// Its word, in metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Queued { .. } => "queued",
+            Self::Running { .. } => "running",
+            Self::Cancelling { .. } => "cancelling",
+            Self::Succeeded(_) => "succeeded",
+            Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
     /// Whether nothing can follow.
     pub fn is_terminal(&self) -> bool {
         match self {

@@ -1,7 +1,7 @@
 //! The service: builds the rooms, binds the ports, serves, and stops gracefully.
 //!
 //! One accept loop of our own serves every port, clear text and TLS, HTTP/1.1 and HTTP/2 alike. The port of the API is one
-//! for all protocols; a second one answers questions about health, always in clear text.
+//! for all protocols; a second one answers questions about health and tells metrics, always in clear text.
 
 mod accept;
 mod calls;
@@ -10,20 +10,25 @@ mod deadline;
 mod doors;
 mod guard;
 mod refusal;
+mod scrape;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod traffic;
 
 use crate::api;
+use crate::api::calls::Calls;
 use crate::artifacts::Storage;
+use crate::audit::{self, Audit};
 use crate::auth::{self, Gate};
 use crate::config::{self, Config, Limits};
 use crate::executor::Executor;
 use crate::fleet::Fleet;
+use crate::gateway;
 use crate::memstore;
 use crate::store::Store;
 use crate::store::sled::{self, SledStore};
+use crate::telemetry::metrics::Metrics;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -60,6 +65,9 @@ pub enum Error {
     /// Callers could not be recognised.
     #[error("{0}")]
     Auth(#[from] auth::StartError),
+    /// The audit log cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] audit::Fault),
     /// A port cannot be listened on.
     #[error("{address} cannot be listened on: {what}")]
     Listen {
@@ -128,6 +136,7 @@ pub struct Server {
     health: tonic_health::server::HealthReporter,
     store: Arc<SledStore>,
     executor: Executor,
+    audit: Audit,
     stop: CancellationToken,
 }
 
@@ -156,20 +165,24 @@ impl Server {
         let key = auth::Key::random().map_err(|fault| Error::Build(fault.to_owned()))?;
         let gate = Arc::new(Gate::open(config.auth, key)?);
         let advertise = options.advertised(listen).to_string();
-        let (grpc, health) = api::router(executor.clone(), Arc::clone(&gate), &advertise).await.map_err(|fault| Error::Build(fault.to_string()))?;
-        let memstore = config.memstore.enabled.then(|| memstore::router(executor.clone(), gate, config.memstore));
-        let doors = Doors::new(Rooms { grpc: Some(grpc), memstore, rest: doors::nothing() }, &options, listen);
+        let audit = open_audit(config.audit, executor.metrics().clone()).await?;
+        let calls = Calls::new(executor.metrics().clone(), audit.clone());
+        let (grpc, health) =
+            api::router(executor.clone(), Arc::clone(&gate), calls.clone(), &advertise).await.map_err(|fault| Error::Build(fault.to_string()))?;
+        let memstore = config.memstore.enabled.then(|| memstore::router(executor.clone(), gate, calls, config.memstore));
+        let rest = gateway::router(grpc.clone(), gateway::Options::default()).map_err(|fault| Error::Build(fault.to_string()))?;
+        let doors = Doors::new(Rooms { grpc: Some(grpc), memstore, rest }, &options, listen);
 
         let limits = Limits { max_connections: ADMIN_CONNECTIONS, max_in_flight: ADMIN_CONNECTIONS, ..options.limits.clone() };
         let admin_options = config::Server { cors_origins: Vec::new(), tls: None, limits, ..options.clone() };
-        let admin_router = admin_router(Arc::clone(&store), stop.clone());
+        let admin_router = admin_router(Arc::clone(&store), stop.clone()).merge(scrape::router(executor.clone(), stop.clone()));
         let admin_doors = Doors::new(Rooms { grpc: None, memstore: None, rest: admin_router }, &admin_options, admin_listen);
 
         tracing::info!(%listen, %admin_listen, tls = certificates.is_some(), "listening");
         if !admin_listen.ip().is_loopback() {
             tracing::warn!(%admin_listen, "health and metrics are served beyond loopback, in clear text and to everybody; keep the port inside of your network");
         }
-        Ok(Self { api, admin, doors, admin_doors, options, admin_options, certificates, health, store, executor, stop })
+        Ok(Self { api, admin, doors, admin_doors, options, admin_options, certificates, health, store, executor, audit, stop })
     }
 
     /// Where the API is served.
@@ -181,7 +194,7 @@ impl Server {
         self.api.local_addr()
     }
 
-    /// Where health is served.
+    /// Where health and metrics are served.
     ///
     /// # Errors
     ///
@@ -224,11 +237,17 @@ impl Server {
         let _ = work.await;
         close.cancel();
         let _ = tokio::join!(api, admin);
-        let store = self.store;
-        let _ = tokio::task::spawn_blocking(move || store.close()).await;
+        let (store, audit) = (self.store, self.audit);
+        let _ = tokio::task::spawn_blocking(move || (store.close(), audit.close())).await;
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+async fn open_audit(options: Option<audit::Options>, metrics: Metrics) -> Result<Audit, Error> {
+    let Some(options) = options else { return Ok(Audit::none()) };
+    let opened = tokio::task::spawn_blocking(move || Audit::open(options, metrics)).await;
+    Ok(opened.map_err(|_| Error::Build("the audit log was not opened".to_owned()))??)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

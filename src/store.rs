@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, Step};
 use async_trait::async_trait;
 use chrono::Utc;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,6 +141,23 @@ pub enum BackupFilter {
     FolderAvailable(FolderId),
     /// The available ones of a cluster.
     ClusterAvailable(ClusterId),
+}
+
+/// How many operations there are, for those who watch over the service. A hint: it may be a moment ahead of what is durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Operations that have not ended, by the words of kind and state.
+    pub open: BTreeMap<(&'static str, &'static str), u64>,
+    /// Operations that ended since the store was opened, by the words of kind and outcome.
+    pub ended: BTreeMap<(&'static str, &'static str), u64>,
+    /// Those of them that failed, by the text of the reason.
+    pub failures: BTreeMap<&'static str, u64>,
+    /// When the oldest operation that has not ended was accepted.
+    pub oldest_created_at: Option<Timestamp>,
+    /// Operations that wait for a worker.
+    pub queued: u64,
+    /// Most that may.
+    pub queue_limit: u64,
 }
 
 /// One attempt whose files must go.
@@ -448,6 +465,13 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::Unavailable`], [`Error::Damaged`].
     async fn clusters(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<Adopted>, Error>;
+
+    /// How many operations there are. It costs no more than a look at memory, or one query.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    async fn census(&self) -> Result<Census, Error>;
 
     /// Whether the store can still be written; a poisoned store never can again.
     ///

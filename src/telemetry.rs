@@ -1,4 +1,6 @@
-//! Logs, and the points at which a test can stop the process.
+//! Logs, numbers, and the points at which a test can stop the process.
+
+pub mod metrics;
 
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;

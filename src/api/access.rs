@@ -4,6 +4,7 @@
 //! test walks all methods of the descriptors. What a caller may touch inside is asked of the [`Grant`], once the folder of the
 //! thing is known.
 
+use crate::audit::CallRecord;
 use crate::auth::{Gate, Grant, Role};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -140,22 +141,29 @@ pub fn rule(path: &str) -> Option<Rule> {
     RULES.binary_search_by_key(&path, |(path, _)| path).ok().map(|at| RULES[at].1)
 }
 
-/// Lets a caller in to the call at `path`; `None` for a call that needs nobody.
+/// The path of every call that has a rule.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    RULES.iter().map(|(path, _)| *path)
+}
+
+/// Lets a caller in to the call at `path`; `None` for a call that needs nobody. Who it is, and later the folder that is asked
+/// for, goes to the record of the call.
 ///
 /// # Errors
 ///
 /// `UNAUTHENTICATED` without a valid token, `PERMISSION_DENIED` when the caller has the role in no folder at all,
 /// `RESOURCE_EXHAUSTED` when it calls too fast, `UNIMPLEMENTED` for a path that is no call, `UNAVAILABLE` when tokens cannot be
 /// checked.
-pub async fn grant(gate: &Gate, path: &str, headers: &HeaderMap) -> Result<Option<Grant>, Status> {
+pub async fn grant(gate: &Gate, path: &str, headers: &HeaderMap, call: &CallRecord) -> Result<Option<Grant>, Status> {
     let role = match rule(path) {
         Some(Rule::Open) => return Ok(None),
         Some(Rule::Needs(role)) => role,
         None => return Err(Status::unimplemented("there is no such call; `grpcurl HOST:PORT list` lists the services")),
     };
     let identity = gate.identify(headers).await.map_err(super::status::unrecognised)?;
+    call.set_subject(&identity.subject);
     gate.pace(&identity).map_err(super::status::too_fast)?;
-    Grant::new(identity, role).map(Some).map_err(|denied| super::status::denied(denied, "call", path))
+    Grant::new(identity, role).map(|grant| Some(grant.recorded(call.clone()))).map_err(|denied| super::status::denied(denied, "call", path))
 }
 
 /// Lets the caller of a request in, or ends the call. Handlers find the [`Grant`] in the extensions.
@@ -165,7 +173,8 @@ pub async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, next: Ne
         // The router's own answer to a path that is no call tells nothing either.
         return next.run(request).await;
     }
-    match grant(&gate, &path, request.headers()).await {
+    let call = request.extensions().get::<CallRecord>().cloned().unwrap_or_default();
+    match grant(&gate, &path, request.headers(), &call).await {
         Ok(grant) => {
             if let Some(grant) = grant {
                 request.extensions_mut().insert(grant);

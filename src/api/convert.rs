@@ -326,3 +326,66 @@ fn shard(shard: &backup::Shard) -> own::ShardArtifact {
         upload_ended_at: Some(timestamp(shard.upload_ended_at)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::BackupId;
+    use crate::operation::{Epoch, ExportResult, ExportTarget, OperationId, Policy, Tally};
+
+    fn ended(door: Door, spec: Spec, response: Response) -> wire::Operation {
+        let at = Timestamp::UNIX_EPOCH;
+        operation(&Operation {
+            id: OperationId::new(),
+            folder_id: "default".parse().unwrap(),
+            cluster_id: "main".parse().unwrap(),
+            backup_id: Some(BackupId::new()),
+            door,
+            spec,
+            description: String::new(),
+            created_at: at,
+            created_by: "anonymous".into(),
+            modified_at: at,
+            revision: 1,
+            zone: None,
+            policy: Policy { deadline_at: at, refork_delay_millis: 0 },
+            epoch: Epoch(1),
+            state: State::Succeeded(response),
+            reached: None,
+            tally: Tally::default(),
+            last_failure: None,
+            progress: Progress::default(),
+            publication: None,
+        })
+    }
+
+    #[test]
+    fn metadata_and_response_follow_from_work_and_door() {
+        let row = crate::backup::tests::sample;
+        let backup = || Response::Backup(Box::new(row()));
+        let target = ExportTarget { bucket: "reports".into(), path: String::new(), name: Some("a.rdb".into()), as_stored: false };
+        let result = || Response::Exported(ExportResult { bucket: "reports".into(), keys: vec!["a.rdb".into()], bytes: 7 });
+        let copy = Spec::CopyBackup { source: BackupId::new() };
+        for (door, spec, response, metadata_type, response_type) in [
+            (Door::Redkeep, copy.clone(), backup(), "redkeep.v1.CopyBackupMetadata", "redkeep.v1.Backup"),
+            (Door::MemStore, copy, backup(), "redkeep.v1.CopyBackupMetadata", "redkeep.v1.Backup"),
+            (Door::MemStore, Spec::ExportBackup(target.clone()), result(), "redkeep.v1.ExportBackupMetadata", "redkeep.v1.ExportResult"),
+            (Door::Redkeep, Spec::ExportBackup(target), result(), "redkeep.v1.ExportBackupMetadata", "redkeep.v1.ExportResult"),
+            (Door::MemStore, Spec::CreateBackup, backup(), "redkeep.v1.CreateBackupMetadata", "redkeep.v1.Backup"),
+            (Door::MemStore, Spec::DeleteBackup, Response::Empty, "redkeep.v1.DeleteBackupMetadata", "google.protobuf.Empty"),
+            (Door::Managed, Spec::DeleteBackup, Response::Empty, "yandex.cloud.mdb.redis.v1.DeleteBackupMetadata", "google.protobuf.Empty"),
+        ] {
+            let told = ended(door, spec, response);
+            let Some(wire::operation::Result::Response(answer)) = told.result else { panic!("no response") };
+            let types = [told.metadata.unwrap().type_url, answer.type_url];
+            assert_eq!(types, [metadata_type, response_type].map(|name| format!("type.googleapis.com/{name}")), "{door:?}");
+        }
+    }
+
+    #[test]
+    fn who_reads_a_backup_is_told_when_nobody_changes_it() {
+        let read = Backup { readers: ["reader".to_owned(), "second".to_owned()].into(), ..crate::backup::tests::sample() };
+        assert_eq!(own_backup(&read).busy_operation_id, "reader");
+        assert_eq!(own_backup(&Backup { busy: Some("writer".into()), ..read }).busy_operation_id, "writer");
+    }
+}

@@ -25,7 +25,7 @@ const LOGS: &str = "read the log on the server itself";
 const RESHARDING: &str = "use redis-cli --cluster on the servers";
 
 /// What to say of each call, in order of its path.
-const SENTENCES: [(&str, &str); 51] = [
+const SENTENCES: [(&str, &str); 50] = [
     (
         "/redkeep.v1.BackupService/GetDownloadLinks",
         "write the dump to a bucket with redkeep.v1.BackupService.Export, or copy the files from the folder in storage that redkeep.v1.BackupService.Get shows as `path`",
@@ -41,7 +41,6 @@ const SENTENCES: [(&str, &str); 51] = [
         "/redkeep.v1.BackupService/Verify",
         "every dump is checked while it is taken, and redkeep.v1.BackupService.Get shows the `level` reached; to go further start a server on the artifact",
     ),
-    ("/redkeep.v1.OperationService/Watch", "use redkeep.v1.OperationService.Wait with the `revision` seen last"),
     ("/yandex.cloud.iam.v1.IamTokenService/CreateForServiceAccount", ACT_AS),
     ("/yandex.cloud.iam.v1.IamTokenService/Revoke", WITHDRAW),
     ("/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/Create", POLICY),
@@ -88,7 +87,7 @@ const SENTENCES: [(&str, &str); 51] = [
     ("/yandex.cloud.mdb.redis.v1.VersionsService/List", "redkeep.v1.FleetService.CheckCluster shows the version of each host"),
 ];
 
-/// What to use in place of the call at a gRPC path, such as `/redkeep.v1.OperationService/Watch`; `None` for a call that is
+/// What to use in place of the call at a gRPC path, such as `/redkeep.v1.BackupService/PlanExpiry`; `None` for a call that is
 /// built, and for a path that is no call.
 pub fn sentence(path: &str) -> Option<&'static str> {
     SENTENCES.binary_search_by_key(&path, |(path, _)| path).ok().map(|at| SENTENCES[at].1)
@@ -115,7 +114,7 @@ mod tests {
     use tower::ServiceExt;
 
     /// Every call that is built.
-    const BUILT: [&str; 29] = [
+    const BUILT: [&str; 30] = [
         "/redkeep.v1.BackupService/Copy",
         "/redkeep.v1.BackupService/Create",
         "/redkeep.v1.BackupService/Delete",
@@ -132,6 +131,7 @@ mod tests {
         "/yandex.cloud.endpoint.ApiEndpointService/Get",
         "/yandex.cloud.endpoint.ApiEndpointService/List",
         "/yandex.cloud.iam.v1.IamTokenService/Create",
+        "/redkeep.v1.OperationService/Watch",
         "/yandex.cloud.mdb.redis.v1.BackupService/Delete",
         "/yandex.cloud.mdb.redis.v1.BackupService/Get",
         "/yandex.cloud.mdb.redis.v1.BackupService/List",
@@ -189,11 +189,11 @@ mod tests {
         let router = Router::new().fallback(|uri: Uri| async move { uri.path().to_owned() }).layer(axum::middleware::from_fn(answer));
         let ask = |path: &str| router.clone().oneshot(Request::post(path).body(Body::from("not a message")).unwrap());
 
-        let refused = ask("/redkeep.v1.OperationService/Watch").await.unwrap();
+        let refused = ask("/redkeep.v1.BackupService/PlanExpiry").await.unwrap();
         assert_eq!(refused.status(), StatusCode::OK);
         assert_eq!(refused.headers()["content-type"], "application/grpc");
         let status = Status::from_header_map(refused.headers()).unwrap();
-        assert_eq!((status.code(), status.message()), (Code::Unimplemented, "use redkeep.v1.OperationService.Wait with the `revision` seen last"));
+        assert_eq!((status.code(), status.message()), (Code::Unimplemented, "look at `expires_at` of each backup in redkeep.v1.BackupService.List"));
         assert!(to_bytes(refused.into_body(), 1).await.unwrap().is_empty());
 
         for path in ["/redkeep.v1.OperationService/Wait", "/redkeep.v1.OperationService/watch", "/"] {

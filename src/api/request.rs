@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_path_stays_in_its_bucket() {
-        for good in ["", "a", "daily/2030-01-31", "a.b/_c/-d", "...", &"a/".repeat(100).trim_end_matches('/')] {
+        for good in ["", "a", "daily/2030-01-31", "a.b/_c/-d", "...", "a/".repeat(100).trim_end_matches('/')] {
             assert_eq!(export_path(good).unwrap(), good);
         }
         for bad in ["/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/..", "a/.", "a b", "a\\b", "a\0", "é", "a\n", ".redkeep", "a/.redkeep/b", "~/a:b"]

@@ -99,6 +99,12 @@ pub(super) fn too_fast(fault: TooFast) -> Status {
     Status::with_error_details(Code::ResourceExhausted, fault.to_string(), details)
 }
 
+/// Too many calls wait for news of operations.
+pub(super) fn too_many_watchers(limit: usize) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
+    Status::with_error_details(Code::ResourceExhausted, format!("{limit} calls of Watch are under way already; try again later"), details)
+}
+
 /// What a refusal of the store is on the wire. `subject` is the thing that the call was about.
 pub(super) fn store(error: store::Error, kind: &str, subject: &str) -> Status {
     match error {
@@ -110,7 +116,7 @@ pub(super) fn store(error: store::Error, kind: &str, subject: &str) -> Status {
             // Known clients look for exactly this text, wait for the operation that it names, and try again.
             let message = format!("conflicting operation \"{id}\" detected");
             let mut details = ErrorDetails::with_precondition_failure_violation("CONFLICTING_OPERATION", &id, "wait for this operation to end and try again");
-            details.set_request_info(uuid::Uuid::new_v4().to_string(), "");
+            details.set_request_info(super::calls::request_id(), "");
             Status::with_error_details(Code::FailedPrecondition, message, details)
         }
         store::Error::NameTaken(name) => {

@@ -6,8 +6,11 @@
 mod plan;
 mod range;
 
+pub use plan::{Field, Pattern, Rules, Schema};
+pub use range::Range;
+
 use crate::pb;
-use plan::{Field, Plan, Plans, Rules};
+use plan::{Plan, Plans};
 use prost_reflect::{DynamicMessage, MapKey, Value};
 use range::Unit;
 use std::collections::HashMap;

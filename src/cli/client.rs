@@ -153,7 +153,7 @@ async fn connect(args: &Connection) -> Result<Channel, Error> {
     let mut endpoint =
         Endpoint::from(address.uri()).connect_timeout(CONNECT_LIMIT).user_agent(concat!("redkeep/", env!("CARGO_PKG_VERSION"))).map_err(unreachable)?;
     if address.is_tls() {
-        endpoint = endpoint.tls_config(trust(args)?).map_err(unreachable)?;
+        endpoint = endpoint.tls_config(trust(args)?).map_err(|fault| Error::untrusting(&fault))?;
     } else if args.ca.is_some() || args.cert.is_some() {
         let told = Error::new(Exit::Usage, format!("certificates are of no use with {address}, which speaks no TLS"));
         return Err(told.with_hint(format!("use TLS: --endpoint {}", address.with_other_scheme())));

@@ -123,6 +123,18 @@ impl Error {
         Self { exit: Exit::of(status.code()), message, details: lines, hint, is_unanswered: false }
     }
 
+    /// The error for certificates that cannot be used on this side.
+    pub(super) fn untrusting(fault: &(dyn std::error::Error + 'static)) -> Self {
+        let mut words = fault.to_string();
+        let mut next = fault.source();
+        while let Some(fault) = next {
+            words = fault.to_string();
+            next = fault.source();
+        }
+        let hint = "--ca, --cert and --key name files in PEM; without --ca, those authorities are trusted that the system trusts";
+        Self::new(Exit::Usage, format!("the certificates cannot be used: {}", text::escape(&words.to_lowercase()))).with_hint(hint)
+    }
+
     /// The error for a connection that could not be made.
     pub(super) fn unreachable(address: &Address, fault: &(dyn std::error::Error + 'static)) -> Self {
         let Cause { words, hint } = cause(fault).unwrap_or_else(|| Cause::new("connection failed"));
@@ -187,6 +199,9 @@ impl Cause {
 /// The words by which a port of TLS tells a client of clear text, inside of the farewell of HTTP/2.
 const SPEAKS_TLS: &str = "this port speaks TLS";
 
+/// How a fault begins that is an alert of TLS from the other side.
+const ALERT: &str = "received fatal alert: ";
+
 /// The one part of a chain that tells the user something: what TLS or the operating system said.
 fn cause(fault: &(dyn std::error::Error + 'static)) -> Option<Cause> {
     let mut next = Some(fault);
@@ -201,6 +216,10 @@ fn cause(fault: &(dyn std::error::Error + 'static)) -> Option<Cause> {
                 return Some(of_tls(fault));
             }
             let words = fault.to_string();
+            // HTTP/2 keeps no more of such a fault than its words.
+            if let Some(alert) = words.strip_prefix(ALERT) {
+                return Some(of_alert(alert));
+            }
             let words = words.split(" (os error").next().unwrap_or_default();
             found = Some(Cause::new(words.to_ascii_lowercase()));
         } else if fault.to_string().contains(SPEAKS_TLS) {
@@ -212,7 +231,7 @@ fn cause(fault: &(dyn std::error::Error + 'static)) -> Option<Cause> {
 }
 
 fn of_tls(fault: &rustls::Error) -> Cause {
-    use rustls::{AlertDescription, CertificateError, Error};
+    use rustls::{CertificateError, Error};
     match fault {
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             Cause::with("its certificate is not signed by an authority that is trusted here", Hint::Authority)
@@ -225,11 +244,19 @@ fn of_tls(fault: &rustls::Error) -> Cause {
         }
         Error::InvalidCertificate(_) => Cause::with("its certificate is not valid", Hint::Nothing),
         Error::InvalidMessage(_) => Cause::with("the service speaks no TLS there", Hint::OtherScheme),
-        Error::AlertReceived(AlertDescription::CertificateRequired) => Cause::with("the service asks for a certificate", Hint::OwnCertificate),
-        Error::AlertReceived(AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::DecryptError) => {
+        Error::AlertReceived(alert) => of_alert(&format!("{alert:?}")),
+        fault => Cause::with(format!("TLS failed: {}", text::escape(&fault.to_string())), Hint::Nothing),
+    }
+}
+
+/// What the service said before it ended the connection, by the name of the alert.
+fn of_alert(alert: &str) -> Cause {
+    match alert {
+        "CertificateRequired" => Cause::with("the service asks for a certificate", Hint::OwnCertificate),
+        "UnknownCA" | "BadCertificate" | "DecryptError" | "CertificateExpired" | "CertificateUnknown" => {
             Cause::with("the service does not take our certificate", Hint::OwnCertificate)
         }
-        fault => Cause::with(format!("TLS failed: {}", text::escape(&fault.to_string())), Hint::Nothing),
+        alert => Cause::with(format!("TLS failed: the service answered {}", text::escape(alert)), Hint::Nothing),
     }
 }
 
@@ -290,6 +317,34 @@ mod tests {
         let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(5)));
         let status = Status::with_error_details(Code::ResourceExhausted, "the queue is full", details);
         assert_eq!(Error::from_status(&status, "").to_string(), "the queue is full\nhint: try again in 5s");
+    }
+
+    #[test]
+    fn faults_of_tls_say_what_to_do() {
+        use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage};
+        let address: Address = "https://far:1".parse().unwrap();
+        for (fault, told, hint) in [
+            (Tls::InvalidCertificate(CertificateError::UnknownIssuer), "not signed by an authority", "--ca"),
+            (Tls::InvalidCertificate(CertificateError::NotValidForName), "for another name", ""),
+            (Tls::InvalidCertificate(CertificateError::Expired), "has expired", ""),
+            (Tls::InvalidCertificate(CertificateError::Revoked), "not valid", ""),
+            (Tls::InvalidMessage(InvalidMessage::InvalidContentType), "speaks no TLS", "--endpoint http://far:1"),
+            (Tls::AlertReceived(AlertDescription::CertificateRequired), "asks for a certificate", "--cert"),
+            (Tls::AlertReceived(AlertDescription::UnknownCA), "does not take our certificate", "--cert"),
+            (Tls::AlertReceived(AlertDescription::InternalError), "answered InternalError", ""),
+        ] {
+            let direct = Error::unreachable(&address, &io::Error::new(io::ErrorKind::InvalidData, fault.clone()));
+            assert_eq!(direct.exit(), Exit::Unreachable);
+            let direct = direct.to_string();
+            assert!(direct.contains(told) && direct.contains(hint) && direct.contains("hint") != hint.is_empty(), "{fault:?}: {direct}");
+            if let Tls::AlertReceived(_) = fault {
+                // As HTTP/2 hands it on.
+                let mut status = Status::unknown("h2 protocol error");
+                status.set_source(std::sync::Arc::new(io::Error::new(io::ErrorKind::InvalidData, fault.to_string())));
+                let shown = Error::from_status(&status, "https://far:1").to_string();
+                assert!(shown.contains(told), "{shown}");
+            }
+        }
     }
 
     #[test]

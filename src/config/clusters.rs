@@ -247,7 +247,7 @@ fn nodes(section: &mut Section<'_>) -> Vec<Node> {
 }
 
 /// Reads `512MiB`, `2GB` and the like, in bytes.
-fn size(text: &str) -> Option<u64> {
+pub(super) fn size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
     let unit: u64 = match unit.trim() {

@@ -9,6 +9,7 @@ use crate::failure::{Failure, Reason};
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step};
 use crate::snapshot::Meter;
 use crate::store::{self, Completion};
+use crate::telemetry::metrics::{FENCED, HAND_BACKS, RETRIES, STEP_SECONDS};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -141,6 +142,8 @@ pub(super) struct Context {
     pub(super) operation: Operation,
     pub(super) stop: CancellationToken,
     running: Arc<Running>,
+    /// The step under way, and when it started.
+    since: Mutex<(Step, Instant)>,
 }
 
 impl Context {
@@ -160,9 +163,16 @@ impl Context {
     /// Records that a step starts.
     pub(super) async fn step(&self, step: Step, publication: Option<(Publication, Vec<u8>)>) -> Result<Operation, End> {
         let operation = self.inner.store.step(self.id(), self.epoch(), step, publication).await?;
+        self.pass(step);
         self.inner.changed(self.id());
         tracing::debug!(operation.id = %self.id(), epoch = %self.epoch(), ?step, "a step starts");
         Ok(operation)
+    }
+
+    /// Counts the time of the step under way, which ends well, and begins another.
+    fn pass(&self, next: Step) {
+        let (step, started) = std::mem::replace(&mut *lock(&self.since), (next, Instant::now()));
+        self.inner.metrics.histogram(&STEP_SECONDS, &[step.as_str()]).record(started.elapsed());
     }
 
     /// Records how far the work is, now.
@@ -200,8 +210,9 @@ pub(super) async fn run(inner: Arc<Inner>, operation: Operation) {
         progress: Mutex::new(Live { shards: operation.progress.shards.iter().map(|shard| (shard.clone(), None)).collect(), ..Live::default() }),
     });
     lock(&inner.running).insert(id, Arc::clone(&running));
-    let context = Context { inner: Arc::clone(&inner), operation, stop: running.stop.clone(), running: Arc::clone(&running) };
     let started = Instant::now();
+    let since = Mutex::new((operation.step().unwrap_or(operation.spec.first_step()), started));
+    let context = Context { inner: Arc::clone(&inner), operation, stop: running.stop.clone(), running: Arc::clone(&running), since };
     let end = work(&context).await;
     {
         let mut all = lock(&inner.running);
@@ -288,7 +299,7 @@ async fn record_end(context: &Context, end: End, elapsed: Duration) {
             // In the state CANCELLING this ends it; in RUNNING it goes back to the queue.
             End::Stopped => inner.store.hand_back(id, epoch).await,
             End::Fenced => {
-                inner.count_fenced();
+                inner.count(&FENCED, &[]);
                 tracing::warn!(operation.id = %id, %epoch, "an attempt found that it is over; it writes nothing more");
                 return;
             }
@@ -298,10 +309,11 @@ async fn record_end(context: &Context, end: End, elapsed: Duration) {
                 if turn.is_some() {
                     inner.follow(&operation.cluster_id).await;
                 }
+                count_end(context, &operation, &end);
                 return log_end(&operation, &end, elapsed);
             }
             Err(store::Error::Fenced(_) | store::Error::NoOperation) => {
-                inner.count_fenced();
+                inner.count(&FENCED, &[]);
                 tracing::warn!(operation.id = %id, %epoch, "the end of an attempt came too late and was dropped");
                 return;
             }
@@ -310,6 +322,18 @@ async fn record_end(context: &Context, end: End, elapsed: Duration) {
                 tokio::time::sleep(Duration::from_millis(200) * attempt).await;
             }
         }
+    }
+}
+
+fn count_end(context: &Context, operation: &Operation, end: &End) {
+    match (&operation.state, end) {
+        (State::Queued { .. }, End::Retry { failure, .. }) => context.inner.count(&RETRIES, &[failure.reason.as_str()]),
+        (State::Queued { .. }, _) => context.inner.count(&HAND_BACKS, &[]),
+        (State::Succeeded(_), _) => {
+            let (step, _) = *lock(&context.since);
+            context.pass(step);
+        }
+        (State::Running { .. } | State::Cancelling { .. } | State::Failed(_) | State::Cancelled, _) => {}
     }
 }
 

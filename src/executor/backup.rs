@@ -17,6 +17,7 @@ use crate::redis::topology;
 use crate::snapshot::{self, Meter};
 use crate::store::{Completion, MANIFEST_BYTES};
 use crate::telemetry::crash_point;
+use crate::telemetry::metrics::{FORKS, SNAPSHOT_BYTES};
 use aws_lc_rs::digest;
 use chrono::Utc;
 use serde::Serialize;
@@ -66,6 +67,7 @@ async fn attempt(context: &Context) -> Result<End, End> {
         output_buffer: if cluster.allow_output_buffer_risk { OutputBuffer::Accepted } else { OutputBuffer::Refused },
     };
     let taken = snapshot::take(&request, &context.inner.storage, &meter, &context.stop).await;
+    count(context, &taken);
     let mut shard = taken.map_err(|error| fault::snapshot(&context.operation, &target.name, error))?;
     ask_impact(&target, &mut shard).await;
     // From here on the machine is not concerned, however long storage takes.
@@ -84,6 +86,20 @@ async fn attempt(context: &Context) -> Result<End, End> {
     context.step(Step::Publish, Some((publication, bytes))).await?;
     crash_point("publish.decided");
     publish(context, &folder).await
+}
+
+/// Counts what a snapshot cost its source, and what it gave.
+fn count(context: &Context, taken: &Result<ShardManifest, snapshot::Error>) {
+    let metrics = &context.inner.metrics;
+    if let Err(snapshot::Error::Refused(_)) = taken {
+        return;
+    }
+    let attempt = if context.operation.tally.forks == 0 { "first" } else { "repeated" };
+    metrics.counter(&FORKS, &[attempt]).increment(1);
+    if let Ok(shard) = taken {
+        metrics.counter(&SNAPSHOT_BYTES, &["decoded"]).increment(shard.size_bytes);
+        metrics.counter(&SNAPSHOT_BYTES, &["stored"]).increment(shard.segments.iter().map(|segment| segment.stored_bytes).sum());
+    }
 }
 
 /// Finds a source that may be used, and proves that storage can be written, before anything is forked.

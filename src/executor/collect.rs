@@ -6,6 +6,7 @@
 use super::{Inner, export};
 use crate::artifacts::{self, Folder};
 use crate::store::Doomed;
+use crate::telemetry::metrics::{COLLECTOR_FAILURES, FILES_DELETED};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -64,6 +65,7 @@ async fn round(inner: &Inner) {
             for attempt in doomed {
                 match remove(inner, &attempt).await {
                     Ok(files) => {
+                        inner.metrics.counter(&FILES_DELETED, &["attempt"]).increment(files);
                         if files > 0 {
                             tracing::info!(operation.id = %attempt.operation_id, epoch = %attempt.epoch, files, "the files of an unpublished attempt were removed");
                         }
@@ -71,7 +73,10 @@ async fn round(inner: &Inner) {
                             tracing::error!(error = %fault, "a removal could not be recorded");
                         }
                     }
-                    Err(fault) => tracing::warn!(operation.id = %attempt.operation_id, error = %fault, "the files of an attempt could not be removed"),
+                    Err(fault) => {
+                        inner.count(&COLLECTOR_FAILURES, &[]);
+                        tracing::warn!(operation.id = %attempt.operation_id, error = %fault, "the files of an attempt could not be removed");
+                    }
                 }
             }
         }
@@ -83,12 +88,16 @@ async fn round(inner: &Inner) {
                 let folder = Folder::of_backup(&backup.folder_id, &backup.cluster_id, backup.id);
                 match inner.storage.remove_all(&folder).await {
                     Ok(files) => {
+                        inner.metrics.counter(&FILES_DELETED, &["backup"]).increment(files);
                         tracing::info!(backup.id = %backup.id, files, "the files of a deleted backup were removed");
                         if let Err(fault) = inner.store.purged(backup.id).await {
                             tracing::error!(error = %fault, "a removal could not be recorded");
                         }
                     }
-                    Err(fault) => tracing::warn!(backup.id = %backup.id, error = %fault, "the files of a deleted backup could not be removed"),
+                    Err(fault) => {
+                        inner.count(&COLLECTOR_FAILURES, &[]);
+                        tracing::warn!(backup.id = %backup.id, error = %fault, "the files of a deleted backup could not be removed");
+                    }
                 }
             }
         }

@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 use std::fmt::Display;
+use tonic::Code;
 
 /// Type of every body.
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=UTF-8");
@@ -253,15 +254,32 @@ impl Refusal {
     pub(super) fn of_access(status: &tonic::Status) -> Self {
         let message = status.message().to_owned();
         match status.code() {
-            tonic::Code::Unauthenticated => Self::Unauthenticated(message),
-            tonic::Code::PermissionDenied | tonic::Code::NotFound => Self::Denied(message),
-            tonic::Code::ResourceExhausted => Self::TooOften(message),
-            tonic::Code::Unavailable => Self::Overloaded,
+            Code::Unauthenticated => Self::Unauthenticated(message),
+            Code::PermissionDenied | Code::NotFound => Self::Denied(message),
+            Code::ResourceExhausted => Self::TooOften(message),
+            Code::Unavailable => Self::Overloaded,
             code => {
                 tracing::error!(?code, message, "a caller could not be let in");
                 Self::Internal
             }
         }
+    }
+}
+
+/// What an answer is in the words of gRPC, in which every door is counted and audited.
+pub(super) fn code(status: StatusCode) -> Code {
+    match status {
+        StatusCode::OK | StatusCode::CREATED => Code::Ok,
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Code::InvalidArgument,
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+        StatusCode::FORBIDDEN => Code::PermissionDenied,
+        StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => Code::Unimplemented,
+        StatusCode::CONFLICT => Code::FailedPrecondition,
+        StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
+        StatusCode::REQUEST_TIMEOUT => Code::DeadlineExceeded,
+        StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+        _ => Code::Internal,
     }
 }
 

@@ -36,6 +36,7 @@ impl Calls {
         let draft = Draft { name, labels: Labels::new(), expires_at: None };
         let operation = self.executor.create_backup(&cluster, Door::MemStore, draft, visitor.caller()).await;
         let operation = operation.map_err(|error| Refusal::of_store(error, ""))?;
+        visitor.note(&operation);
         Answer::object(StatusCode::CREATED, operation.backup_id.ok_or(Refusal::Internal)?)
     }
 
@@ -67,7 +68,7 @@ impl Calls {
         let backup = self.backup(visitor, raw).await?;
         visitor.right.clone()?;
         let deleted = self.executor.change_backup(backup.id, Door::MemStore, Spec::DeleteBackup, visitor.caller()).await;
-        deleted.map_err(|error| Refusal::of_store(error, raw))?;
+        visitor.note(&deleted.map_err(|error| Refusal::of_store(error, raw))?);
         Answer::object(StatusCode::OK, backup.id)
     }
 
@@ -78,6 +79,7 @@ impl Calls {
         let _turn = self.check_quota(&visitor.project).await?;
         let operation = self.executor.copy_backup(source.id, name, Door::MemStore, visitor.caller()).await;
         let operation = operation.map_err(|error| Refusal::of_store(error, raw))?;
+        visitor.note(&operation);
         Answer::object(StatusCode::CREATED, operation.backup_id.ok_or(Refusal::Internal)?)
     }
 
@@ -93,6 +95,7 @@ impl Calls {
         let target = ExportTarget { bucket, path, name: Some(name), as_stored: false };
         let operation = self.executor.export_backup(backup.id, target, Door::MemStore, visitor.caller()).await;
         let operation = operation.map_err(|error| Refusal::of_store(error, raw))?;
+        visitor.note(&operation);
         Answer::object(StatusCode::OK, operation.id)
     }
 

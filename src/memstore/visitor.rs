@@ -2,9 +2,11 @@
 
 use super::answer::Refusal;
 use crate::api::access;
+use crate::audit::CallRecord;
 use crate::auth::{Denied, Gate, Grant};
 use crate::cluster::FolderId;
 use crate::executor::Caller;
+use crate::operation::Operation;
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
 
@@ -18,6 +20,7 @@ const PROJECT: &str = "x-project-id";
 #[derive(Clone, Debug)]
 pub(super) struct Visitor {
     subject: String,
+    record: CallRecord,
     /// The project.
     pub(super) project: FolderId,
     /// Whether the caller has the right to the call itself. It is told after what is amiss in the request, and after
@@ -30,16 +33,21 @@ impl Visitor {
     pub(super) fn caller(&self) -> Caller {
         Caller { subject: self.subject.clone(), key: None }
     }
+
+    /// Notes what was accepted for the caller.
+    pub(super) fn note(&self, operation: &Operation) {
+        self.record.set_operation(&operation.id.to_string());
+    }
 }
 
 /// Lets a caller in to the call that is named so in the table of rules.
-pub(super) async fn enter(gate: &Gate, call: &str, headers: &HeaderMap, default: &FolderId) -> Result<Visitor, Refusal> {
+pub(super) async fn enter(gate: &Gate, call: &str, headers: &HeaderMap, default: &FolderId, record: &CallRecord) -> Result<Visitor, Refusal> {
     let bearer = with_bearer(headers);
-    let refused = match access::grant(gate, call, &bearer).await {
+    let refused = match access::grant(gate, call, &bearer, record).await {
         Ok(Some(grant)) => {
             let project = project(&grant, headers, default)?;
             match grant.folder(&project) {
-                Ok(()) => return Ok(Visitor { subject: grant.subject().to_owned(), project, right: Ok(()) }),
+                Ok(()) => return Ok(Visitor { subject: grant.subject().to_owned(), record: record.clone(), project, right: Ok(()) }),
                 Err(denied) => self::denied(denied, &project),
             }
         }
@@ -49,9 +57,13 @@ pub(super) async fn enter(gate: &Gate, call: &str, headers: &HeaderMap, default:
         Err(status) => return Err(Refusal::of_access(&status)),
     };
     // Who may read in the project may know what is there, and is told so before the right to more is missed.
-    let Ok(Some(reader)) = access::grant(gate, access::memstore::GET, &bearer).await else { return Err(refused) };
+    let Ok(Some(reader)) = access::grant(gate, access::memstore::GET, &bearer, record).await else { return Err(refused) };
     let project = project(&reader, headers, default)?;
-    if reader.sees(&project) { Ok(Visitor { subject: reader.subject().to_owned(), project, right: Err(refused) }) } else { Err(refused) }
+    if reader.sees(&project) {
+        Ok(Visitor { subject: reader.subject().to_owned(), record: record.clone(), project, right: Err(refused) })
+    } else {
+        Err(refused)
+    }
 }
 
 /// The headers with the token in the place where the gate looks for it, and with no other there. An empty one is none.
@@ -155,7 +167,7 @@ mod tests {
     async fn while_nobody_has_to_log_in_no_token_is_asked_for() {
         let gate = Gate::open(auth::Options::default(), auth::Key::random().unwrap()).unwrap();
         for sent in [headers(&[]), headers(&[("x-auth-token", "a placeholder")])] {
-            let visitor = enter(&gate, access::memstore::CREATE, &sent, &"default".parse().unwrap()).await.unwrap();
+            let visitor = enter(&gate, access::memstore::CREATE, &sent, &"default".parse().unwrap(), &CallRecord::default()).await.unwrap();
             assert_eq!((visitor.subject.as_str(), visitor.project.as_str(), visitor.right), ("anonymous", "default", Ok(())));
         }
     }

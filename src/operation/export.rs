@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn keys_follow_from_target_and_backup() {
-        let (one, two): (&[(&str, usize)], &[(&str, usize)]) = (&[("shard1", 1)], &[("shard1", 1), ("shard2", 2)]);
+        let one: &[(&str, usize)] = &[("shard1", 1)];
+        let two: &[(&str, usize)] = &[("shard1", 1), ("shard2", 2)];
         for (path, name, as_stored, shards, expected) in [
             ("", None, false, one, vec!["nightly-shard1.rdb"]),
             ("a/b", None, true, one, vec!["a/b/nightly-shard1.rdb.zst"]),

@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 const SHORT_BODY_BYTES: u64 = 64 * 1024;
 
 /// Most bodies at once that are longer.
-const LONG_BODIES: usize = 256;
+const LONG_BODIES: usize = 128;
 
 /// The places of calls.
 pub(super) struct Calls {
@@ -116,7 +116,7 @@ impl fmt::Display for Limited {
         f.write_str(match self.0 {
             Refusal::Late => "the body did not arrive in time",
             Refusal::Long => "the body is too long",
-            Refusal::Full | Refusal::Forbidden(_) | Refusal::Unknown => "too many long bodies are under way",
+            Refusal::Full | Refusal::Forbidden(_) => "too many long bodies are under way",
         })
     }
 }

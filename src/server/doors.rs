@@ -39,11 +39,6 @@ pub(super) struct Rooms {
     pub(super) rest: Router,
 }
 
-/// Answers what has no door.
-pub(super) fn nothing() -> Router {
-    Router::new().fallback(|| async { Refusal::Unknown.answer(Speech::Http) })
-}
-
 /// The doors of a port.
 #[derive(Clone)]
 pub(super) struct Doors {
@@ -108,7 +103,7 @@ impl hyper::service::Service<Request<Incoming>> for Visit {
         request.extensions_mut().insert(self.peer.clone());
         request.extensions_mut().insert(Arc::clone(&self.traffic));
         match &self.doors.front {
-            Front::Bare(hall) => hall.clone().call(request),
+            Front::Bare(hall) => hall.serve(request),
             Front::Cors(cors) => Box::pin((**cors).clone().oneshot(request)),
         }
     }
@@ -146,7 +141,13 @@ impl Service<Request<Incoming>> for Hall {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Incoming>) -> Answer {
+    fn call(&mut self, request: Request<Incoming>) -> Answer {
+        self.serve(request)
+    }
+}
+
+impl Hall {
+    fn serve(&self, mut request: Request<Incoming>) -> Answer {
         let speech = Speech::of(request.headers(), request.uri().path());
         let length = match speech {
             Speech::Grpc | Speech::GrpcWeb => Length::ByReader,
@@ -157,26 +158,39 @@ impl Service<Request<Incoming>> for Hall {
             Ok(admitted) => admitted,
             Err(refusal) => return refuse(refusal, speech),
         };
+        let door = self.door(speech);
         let (head, body) = request.into_parts();
         let (body, fault) = self.calls.limit(body, length);
-        let request = Request::from_parts(head, body);
-        let hall = self.clone();
         Box::pin(async move {
-            let answer = hall.answer(speech, request).await;
+            let answer = door.answer(Request::from_parts(head, body)).await;
             // What was made of half a body is not what the client needs to know.
             let answer = fault.refusal().map_or(answer, |refusal| refusal.answer(speech));
             Ok(answer.map(|body| Outbound::of(body, admitted)))
         })
     }
+
+    fn door(&self, speech: Speech) -> Door {
+        match (speech, &self.grpc, &self.grpc_web, &self.memstore) {
+            (Speech::Grpc, Some(grpc), _, _) => Door::Grpc(grpc.clone()),
+            (Speech::GrpcWeb, _, Some(grpc_web), _) => Door::GrpcWeb(grpc_web.clone()),
+            (Speech::MemStore, _, _, Some(memstore)) => Door::Http(memstore.clone()),
+            _ => Door::Http(self.rest.clone()),
+        }
+    }
 }
 
-impl Hall {
-    async fn answer(self, speech: Speech, request: Request<Inbound>) -> Response<Body> {
-        let Ok(answer) = match (speech, self.grpc, self.grpc_web, self.memstore) {
-            (Speech::Grpc, Some(grpc), ..) => grpc.oneshot(request).await,
-            (Speech::GrpcWeb, _, Some(grpc_web), _) => grpc_web.oneshot(request).await.map(|answer| answer.map(Body::new)),
-            (Speech::MemStore, _, _, Some(memstore)) => memstore.oneshot(request).await,
-            _ => self.rest.oneshot(request).await,
+enum Door {
+    Grpc(Deadline<Router>),
+    GrpcWeb(GrpcWebService<Deadline<Router>>),
+    Http(Router),
+}
+
+impl Door {
+    async fn answer(self, request: Request<Inbound>) -> Response<Body> {
+        let Ok(answer) = match self {
+            Self::Grpc(grpc) => grpc.oneshot(request).await,
+            Self::GrpcWeb(grpc_web) => grpc_web.oneshot(request).await.map(|answer| answer.map(Body::new)),
+            Self::Http(router) => router.oneshot(request).await,
         };
         answer
     }

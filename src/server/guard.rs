@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn pages_of_other_origins_are_refused() {
-        let table: [(bool, &str, &[(&str, &str)], bool); 20] = [
+        type Row<'a> = (bool, &'a str, &'a [(&'a str, &'a str)], bool);
+        let table: [Row<'_>; 20] = [
             (false, "localhost:7379", &[("origin", "http://localhost:7379")], true),
             (false, "localhost:7379", &[("origin", "https://localhost:7379")], true),
             (true, "localhost:7379", &[("origin", "http://localhost:7379")], false),

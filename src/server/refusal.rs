@@ -53,8 +53,6 @@ pub(super) enum Refusal {
     Late,
     /// Its body is longer than any request.
     Long,
-    /// Nothing is served under its path.
-    Unknown,
 }
 
 impl Refusal {
@@ -64,7 +62,6 @@ impl Refusal {
             Self::Full => Code::ResourceExhausted,
             Self::Late => Code::DeadlineExceeded,
             Self::Long => Code::InvalidArgument,
-            Self::Unknown => Code::NotFound,
         }
     }
 
@@ -74,7 +71,6 @@ impl Refusal {
             Self::Full => StatusCode::TOO_MANY_REQUESTS,
             Self::Late => StatusCode::REQUEST_TIMEOUT,
             Self::Long => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Unknown => StatusCode::NOT_FOUND,
         }
     }
 
@@ -84,7 +80,6 @@ impl Refusal {
             Self::Full => "as many calls are under way as this service takes; try again in a second".to_owned(),
             Self::Late => "the body of the request did not arrive in time; nothing was done".to_owned(),
             Self::Long => format!("the body of the request has more than {} bytes", crate::api::REQUEST_BYTES),
-            Self::Unknown => "there is nothing under this path".to_owned(),
         }
     }
 
@@ -111,7 +106,6 @@ impl Refusal {
             Self::Full => "TOO_MANY_REQUESTS",
             Self::Late => "REQUEST_TIMEOUT",
             Self::Long => "BODY_TOO_LARGE",
-            Self::Unknown => "ROUTE_NOT_FOUND",
         }
     }
 
@@ -142,7 +136,7 @@ impl Refusal {
             Self::Full => drop(headers.insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()))),
             // What is left of the body is not read, so nothing can follow it.
             Self::Late | Self::Long => drop(headers.insert(CONNECTION, HeaderValue::from_static("close"))),
-            Self::Forbidden(_) | Self::Unknown => {}
+            Self::Forbidden(_) => {}
         }
         answer
     }
@@ -167,13 +161,7 @@ mod tests {
             let to_memstore = if speech == Speech::Http { Speech::MemStore } else { speech };
             assert_eq!(Speech::of(&headers, "/v1/backups"), to_memstore, "{kind}");
         }
-        for (refusal, code, http) in [
-            (Refusal::Forbidden("no"), "7", 403),
-            (Refusal::Full, "8", 429),
-            (Refusal::Late, "4", 408),
-            (Refusal::Long, "3", 413),
-            (Refusal::Unknown, "5", 404),
-        ] {
+        for (refusal, code, http) in [(Refusal::Forbidden("no"), "7", 403), (Refusal::Full, "8", 429), (Refusal::Late, "4", 408), (Refusal::Long, "3", 413)] {
             let grpc = refusal.answer(Speech::Grpc);
             assert_eq!((grpc.status().as_u16(), grpc.headers().get("grpc-status").unwrap().to_str().unwrap()), (200, code), "{refusal:?}");
             let web = refusal.answer(Speech::GrpcWeb);

@@ -133,6 +133,66 @@ async fn an_answer_that_nobody_takes_is_cut() {
     panic!("the places are still taken");
 }
 
+/// What a client of HTTP/2 begins with: the preface, and settings with this window for each call.
+fn greeting(window: u32) -> Vec<u8> {
+    let settings = [&[0, 4][..], &window.to_be_bytes()].concat();
+    [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &settings)].concat()
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    [&(payload.len() as u32).to_be_bytes()[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A whole GET of `/` from localhost.
+fn get_frame(stream: u32) -> Vec<u8> {
+    const END_STREAM_AND_HEADERS: u8 = 0x5;
+    frame(1, END_STREAM_AND_HEADERS, stream, b"\x82\x86\x84\x01\x09localhost")
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_has_no_room_gives_its_place_back() {
+    // Method: a client of HTTP/2 that allows no byte of any answer, and is otherwise well.
+    let (address, _open) = port(Router::new().route("/", get(|| async { "answer" })), None);
+    let mut held = TcpStream::connect(address).await.unwrap();
+    held.write_all(&[greeting(0), get_frame(1), get_frame(3)].concat()).await.unwrap();
+    let started_at = Instant::now();
+    let status = async || {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        send(&mut stream, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+        answer(&mut stream).await[9..12].to_owned()
+    };
+    while status().await != "429" {
+        assert!(started_at.elapsed() < SOON, "the places were never taken");
+    }
+    while status().await != "200" {
+        assert!(started_at.elapsed() < SOON, "the places are still taken");
+        tokio::time::sleep(SHORT / 4).await;
+    }
+    answer(&mut held).await;
+}
+
+#[tokio::test]
+async fn calls_that_are_begun_and_taken_back_end_the_connection() {
+    // Method: ten thousand calls, each taken back at once.
+    let (address, _open) = port(Router::new().route("/", get(|| async { "answer" })), None);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let flood = async {
+        let mut frames = greeting(65_535);
+        for call in 0..10_000 {
+            frames.extend([get_frame(2 * call + 1), frame(3, 0, 2 * call + 1, &[0, 0, 0, 8])].concat());
+        }
+        let _ = writer.write_all(&frames).await;
+        std::future::pending::<()>().await;
+    };
+    let told = tokio::select! {
+        told = answer(&mut reader) => told,
+        () = flood => unreachable!("it goes on for ever"),
+    };
+    assert!(told.contains("too_many_resets"), "{told:?}");
+}
+
 fn make_pair(folder: &Path) -> Tls {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut own = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();

@@ -32,7 +32,7 @@ use self::live::Live;
 use self::open::{Absent, Disk};
 use self::rows::Rows;
 use self::writer::{CLOSED, COMMANDS, Command, Progress as Written, Writer};
-use super::{BackupFilter, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, OperationFilter, Store, Zones};
+use super::{BackupFilter, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, OperationFilter, Store, Zones};
 use crate::backup::{Backup, BackupId, Name};
 use crate::cluster::{Adopted, ClusterId, FolderId, Timestamp};
 use crate::failure::Failure;
@@ -74,6 +74,7 @@ impl Options {
 /// Its calls need a tokio runtime around them. Dropping it closes it.
 pub struct SledStore {
     clock: Clock,
+    queue_limit: usize,
     live: Arc<Mutex<Live>>,
     written: Arc<Written>,
     /// None once it is closed. Nobody else holds a sender, so that the writer ends when it is dropped.
@@ -118,6 +119,7 @@ impl SledStore {
         let writer = writer.start(waiting).map_err(|error| Error::Unavailable(format!("starting the writer: {error}")))?;
         Ok(Self {
             clock,
+            queue_limit,
             live,
             written,
             commands: Mutex::new(Some(commands)),
@@ -330,6 +332,11 @@ impl Store for SledStore {
     async fn clusters(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<Adopted>, Error> {
         let after = after.cloned();
         self.read(move |rows| read::clusters(rows, after.as_ref(), limit)).await
+    }
+
+    async fn census(&self) -> Result<Census, Error> {
+        self.written.ready()?;
+        Ok(lock(&self.live).census(self.queue_limit))
     }
 
     fn ready(&self) -> Result<(), Error> {

@@ -268,13 +268,14 @@ async fn damage_in_storage_is_found_and_nothing_is_left() {
         digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     };
     let forged = String::from_utf8(described.clone()).unwrap().replace(&digest(&sound), &digest(&flipped)).into_bytes();
-    let cases: [(Option<&[u8]>, Option<&[u8]>, &str); 6] = [
-        (Some(&flipped), Some(&described), "SHA-256"),
-        (Some(&sound[..sound.len() - 1]), Some(&described), "instead of"),
-        (None, Some(&described), "does not have"),
-        (Some(&flipped), Some(&forged), "does not fit the record"),
-        (Some(&sound), Some(b"{}"), "cannot be read"),
-        (Some(&sound), None, "does not have"),
+    let present = |bytes| Some::<&[u8]>(bytes);
+    let cases = [
+        (present(&flipped), present(&described), "SHA-256"),
+        (present(&sound[..sound.len() - 1]), present(&described), "instead of"),
+        (None, present(&described), "does not have"),
+        (present(&flipped), present(&forged), "does not fit the record"),
+        (present(&sound), present(b"{}"), "cannot be read"),
+        (present(&sound), None, "does not have"),
     ];
     for (round, (segment, manifest_bytes, words)) in cases.into_iter().enumerate() {
         for (path, bytes) in [(&dump, segment), (&manifest, manifest_bytes)] {
@@ -283,13 +284,13 @@ async fn damage_in_storage_is_found_and_nothing_is_left() {
                 std::fs::write(path, bytes).unwrap();
             }
         }
-        let present = files_below(&root).len();
+        let files = files_below(&root).len();
         let operation = copy(clients, &backup.id, &format!("copy-{round}")).await.unwrap();
         let ended = clients.ended(&operation.id, SOON).await;
         let status = error_of(&ended).expect("it fails");
         assert_eq!((reason_of(&ended).as_str(), status.code), ("STORAGE_CORRUPT", Code::DataLoss as i32), "{words}: {ended:#?}");
         assert!(status.message.contains(words), "{words}: {status:#?}");
-        until("nothing of it is left", SOON, async || (files_below(&root).len() == present).then_some(())).await;
+        until("nothing of it is left", SOON, async || (files_below(&root).len() == files).then_some(())).await;
         let row = clients.all_backups().await.into_iter().find(|row| row.operation_id == operation.id).unwrap();
         assert_eq!(row.state(), State::Error);
         delete(clients, &row.id).await.unwrap();

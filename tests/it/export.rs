@@ -11,11 +11,19 @@ use crate::support::scripted::{MARKER, ScriptedRedis, full_sync_marker, generate
 use crate::support::server::RedisServer;
 use crate::support::service::{Clients, OPERATION, Service, Setup, error_of, files_below, reason_of};
 use crate::support::{compare, data, load, until};
+use redkeep::artifacts::{self, Compression, Storage};
+use redkeep::executor::{self, Caller, Draft, Executor};
+use redkeep::fleet::Fleet;
+use redkeep::operation::{Door, ExportTarget, Publication, Response, State, Step};
 use redkeep::pb::operation::Operation;
 use redkeep::pb::own;
-use redkeep::store::sled::verify;
+use redkeep::store::sled::{self, SledStore, verify};
+use redkeep::store::{Error, Store, Zones};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 /// Longest wait for what is a matter of moments.
@@ -288,7 +296,7 @@ async fn a_damaged_backup_is_not_handed_on() {
 
 #[tokio::test]
 async fn a_bucket_without_room_keeps_nothing() {
-    let source = ScriptedRedis::start(vec![generated_marker(40 << 20, 1 << 20, None)]).await;
+    let source = ScriptedRedis::start(vec![generated_marker(40 << 20, 1 << 20, None), full_sync_marker(Dump::sample().bytes, MARKER)]).await;
     let setup = setup().executor("deadline", "\"5s\"").cluster("main", &[&source.address()], "");
     let Some(mounted) = Mounted::at(root(&setup), "32m") else { return };
     let service = setup.start().await;
@@ -296,9 +304,10 @@ async fn a_bucket_without_room_keeps_nothing() {
     let (reason, message) = failed(&service.clients, to(&backup.id, "reports", "")).await;
     assert_eq!((reason.as_str(), message.contains("bucket reports is full")), ("STORAGE_FULL", true), "{message}");
     only(&root(&service.setup), &[]).await;
+    let small = service.clients.take("main", "small").await;
     mounted.make_read_only();
-    let (reason, message) = failed(&service.clients, own::ExportBackupRequest { as_stored: true, ..to(&backup.id, "reports", "x") }).await;
-    assert!(matches!(reason.as_str(), "STORAGE_DENIED" | "STORAGE_FULL"), "{message}");
+    let (reason, message) = failed(&service.clients, to(&small.id, "reports", "")).await;
+    assert_eq!((reason.as_str(), message.as_str()), ("STORAGE_DENIED", "bucket reports cannot be written: the file system is read-only"));
     service.stop().await;
 }
 
@@ -356,4 +365,89 @@ async fn the_commands_do_the_same() {
     }
     assert_eq!(redkeep(&["backup", "copy", &backup.id, "--name", "second"]).await.0, Some(4));
     service.stop().await;
+}
+
+/// Goal: of several objects there are all or none. Method: an export in two segments is taken to its decision by hand; a file of
+/// another hand lies under the second key, or none; an executor does the rest.
+#[tokio::test]
+async fn of_several_objects_there_are_all_or_none() {
+    let source = ScriptedRedis::willing().await;
+    for taken in [true, false] {
+        let setup = Setup::new().cluster("main", &[&source.address()], "");
+        let config = redkeep::config::load(Some(&setup.write()), &[]).unwrap();
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(sled::Options::new(setup.folder().join("store"))).unwrap());
+        // Segments so short that the sample has many.
+        let options = artifacts::Options { root: setup.artifact_root(), compression: Compression::None, segment_bytes: 1000 };
+        let root = root(&setup);
+        let bucket = artifacts::bucket::Options { name: "reports".parse().unwrap(), root: root.clone(), folders: vec!["default".parse().unwrap()] };
+        let storage = Storage::open(options).unwrap().with_buckets(vec![bucket]).unwrap();
+        let fleet = Arc::new(Fleet::new(config.clusters));
+        let cluster = fleet.get(&"main".parse().unwrap()).unwrap();
+        let executor = Executor::new(Arc::clone(&store), fleet, storage.clone(), executor::Options { workers: 2, ..config.executor });
+        let caller = || Caller { subject: "me".into(), key: None };
+        let run = |stop: &CancellationToken| {
+            let (executor, stop) = (executor.clone(), stop.clone());
+            tokio::spawn(async move { executor.run(stop).await })
+        };
+        let stop = CancellationToken::new();
+        let running = run(&stop);
+        let draft = Draft { name: "first".parse().unwrap(), labels: Default::default(), expires_at: None };
+        let made = executor.create_backup(&cluster, Door::Redkeep, draft, caller()).await.unwrap();
+        assert!(matches!(executor.wait(made.id, 0, SOON).await.unwrap().state, State::Succeeded(_)));
+        stop.cancel();
+        running.await.unwrap();
+        let segments = store.backup(made.backup_id.unwrap()).await.unwrap().shards[0].sha256.split(',').count();
+        assert!(segments > 1);
+
+        let target = ExportTarget { bucket: "reports".into(), path: "a".into(), name: None, as_stored: true };
+        let export = executor.export_backup(made.backup_id.unwrap(), target, Door::Redkeep, caller()).await.unwrap();
+        let claimed = store.claim(&Zones::default(), SOON).await.unwrap().0.expect("it is due").operation;
+        let staging = format!("{}-{}", claimed.id, claimed.epoch);
+        let mut objects = Vec::new();
+        for number in 0..2 {
+            let bytes = format!("segment {number}");
+            let mut staged = storage.bucket("reports").unwrap().stage(&staging, number).await.unwrap();
+            staged.write_all(bytes.as_bytes()).unwrap();
+            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes.as_bytes());
+            let sha256: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            objects.push(serde_json::json!({ "key": format!("a/{number}"), "bytes": bytes.len(), "sha256": sha256 }));
+        }
+        let plan = serde_json::to_vec(&serde_json::json!({ "objects": objects })).unwrap();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &plan);
+        let manifest_sha256 = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let decision = Publication { epoch: claimed.epoch, since: chrono::Utc::now(), manifest_sha256 };
+        store.step(claimed.id, claimed.epoch, Step::Publish, Some((decision, plan))).await.unwrap();
+        store.hand_back(claimed.id, claimed.epoch).await.unwrap();
+        if taken {
+            std::fs::create_dir(root.join("a")).unwrap();
+            std::fs::write(root.join("a/1"), b"of another").unwrap();
+        }
+        let stop = CancellationToken::new();
+        let running = run(&stop);
+        let ended = executor.wait(export.id, 0, SOON).await.unwrap();
+        match (taken, &ended.state) {
+            (true, State::Failed(failure)) => assert_eq!((failure.reason.as_str(), failure.message.contains("a/1")), ("TARGET_EXISTS", true), "{failure}"),
+            (false, State::Succeeded(Response::Exported(result))) => assert_eq!((result.keys.len(), result.bytes), (2, 18)),
+            (_, state) => panic!("{taken}: {state:?}"),
+        }
+        only(&root, if taken { &["a/1"] } else { &["a/0", "a/1"] }).await;
+        assert_eq!(std::fs::read(root.join("a/1")).unwrap(), if taken { &b"of another"[..] } else { b"segment 1" });
+
+        // What the segments really hold is exported under numbered names, and joined again is the dump.
+        let target = ExportTarget { bucket: "reports".into(), path: "b".into(), name: None, as_stored: true };
+        let export = executor.export_backup(made.backup_id.unwrap(), target, Door::MemStore, caller()).await.unwrap();
+        let ended = executor.wait(export.id, 0, SOON).await.unwrap();
+        let State::Succeeded(Response::Exported(result)) = &ended.state else { panic!("{ended:#?}") };
+        assert_eq!((result.keys.len(), result.keys[1].as_str()), (segments, "b/first-shard1-2.rdb"));
+        let stored: Vec<u8> = result.keys.iter().flat_map(|key| std::fs::read(root.join(key)).unwrap()).collect();
+        let target = ExportTarget { bucket: "reports".into(), path: "c".into(), name: Some("dump".into()), as_stored: false };
+        let export = executor.export_backup(made.backup_id.unwrap(), target, Door::MemStore, caller()).await.unwrap();
+        executor.wait(export.id, 0, SOON).await.unwrap();
+        assert!(std::fs::read(root.join("c/dump")).unwrap() == stored);
+        let wrong = ExportTarget { bucket: "reports".into(), path: "../c".into(), name: Some("dump".into()), as_stored: false };
+        let refused = executor.export_backup(made.backup_id.unwrap(), wrong, Door::MemStore, caller()).await;
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+        stop.cancel();
+        running.await.unwrap();
+    }
 }

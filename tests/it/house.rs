@@ -12,19 +12,19 @@ use std::path::Path;
 const ROOMS: [&[&str]; 10] = [
     &["main"],
     &["demo", "server", "offline"],
-    &["memstore"],
+    &["gateway", "memstore"],
     &["cli", "api", "config"],
     &["executor"],
     &["snapshot", "store", "fleet"],
     &["artifacts", "redis"],
-    &["operation", "rdb", "auth"],
+    &["operation", "rdb", "auth", "audit"],
     &["cluster", "backup", "failure", "secrets"],
     &["pb", "peer", "telemetry"],
 ];
 
 /// What only some may name, with the files that may, by the beginning of their path.
 const RESERVED: [(&str, &[&str]); 6] = [
-    ("crate::pb", &["api", "cli", "demo", "server"]),
+    ("crate::pb", &["api", "cli", "demo", "gateway", "server"]),
     ("object_store", &["artifacts"]),
     ("sled", &["store/sled"]),
     ("unsafe", &[]),

@@ -3,6 +3,7 @@
 mod access;
 mod adopt;
 mod api;
+mod audit;
 mod backup;
 mod cli;
 mod content;
@@ -12,8 +13,10 @@ mod faults;
 mod grpcurl;
 mod house;
 mod memstore;
+mod metrics;
 mod port;
 mod recovery;
+mod rest;
 mod store;
 mod support;
 mod wire;

@@ -329,6 +329,7 @@ on_every_store! {
     a_name_is_taken_from_the_draft_on,
     one_exclusive_operation_holds_a_cluster,
     the_queue_has_a_limit,
+    a_census_counts_each_operation_once,
     a_claim_takes_what_has_waited_longest,
     a_claim_takes_its_zones_only,
     a_lapsed_lease_is_another_attempt,

@@ -3,7 +3,7 @@
 //! Owns what a rule may stand on. Knows nothing of requests that arrive.
 
 use super::range::Range;
-use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor, Value};
 use regex::{Regex, RegexBuilder};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -39,14 +39,18 @@ pub(super) struct Plan {
 }
 
 /// The rules of one field.
-pub(super) struct Field {
+pub struct Field {
     pub(super) descriptor: FieldDescriptor,
-    pub(super) required: bool,
-    pub(super) size: Option<Range>,
-    pub(super) unique: bool,
-    pub(super) key: Rules,
+    /// Whether it may be neither absent nor at its default.
+    pub required: bool,
+    /// How many elements or entries it may have.
+    pub size: Option<Range>,
+    /// Whether its elements must differ.
+    pub unique: bool,
+    /// Of the keys of a map.
+    pub key: Rules,
     /// Of the value, or of each element or map value.
-    pub(super) value: Rules,
+    pub value: Rules,
     /// Whether the value is a wrapper whose content the rules are for.
     pub(super) wrapped: bool,
     /// Plan of the message that the value is, or each element or map value.
@@ -55,17 +59,21 @@ pub(super) struct Field {
 
 /// The rules of one scalar.
 #[derive(Default)]
-pub(super) struct Rules {
-    pub(super) value: Option<Range>,
-    pub(super) length: Option<Range>,
-    pub(super) bytes: Option<Range>,
-    pub(super) pattern: Option<Pattern>,
+pub struct Rules {
+    /// Range of a whole number.
+    pub value: Option<Range>,
+    /// Range of the characters of a string.
+    pub length: Option<Range>,
+    /// Range of the bytes of a string or of bytes.
+    pub bytes: Option<Range>,
+    /// What a whole string must match.
+    pub pattern: Option<Pattern>,
 }
 
 /// A pattern for a whole string.
-pub(super) struct Pattern {
+pub struct Pattern {
     /// As it is written in the schema.
-    pub(super) text: String,
+    pub text: String,
     pub(super) regex: Regex,
 }
 
@@ -191,6 +199,26 @@ impl Pattern {
     fn read(text: &str) -> Result<Self, String> {
         let regex = RegexBuilder::new(&format!("^(?:{text})$")).size_limit(PATTERN_BYTES).build().map_err(|fault| fault.to_string())?;
         Ok(Self { text: text.to_owned(), regex })
+    }
+}
+
+/// The rules of the schema one by one, for those who describe it.
+pub struct Schema(Options);
+
+impl Schema {
+    /// The rules in this pool.
+    pub fn of(pool: &DescriptorPool) -> Self {
+        Self(Options::of(pool))
+    }
+
+    /// The rules of a field; `None` when they mean nothing.
+    pub fn field(&self, field: &FieldDescriptor) -> Option<Field> {
+        self.0.field(field.clone(), &mut |_| 0).ok()
+    }
+
+    /// Whether one member of a oneof must be given.
+    pub fn is_exactly_one(&self, oneof: &OneofDescriptor) -> bool {
+        is_on(&oneof.options(), &self.0.exactly_one)
     }
 }
 

@@ -4,7 +4,7 @@
 
 /// Whole numbers between two bounds, both included; at least one bound is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Range {
+pub struct Range {
     low: Option<i128>,
     high: Option<i128>,
 }
@@ -38,6 +38,16 @@ impl Range {
         };
         let hollow = low.zip(high).is_some_and(|(low, high)| low > high);
         (!hollow).then_some(Self { low, high })
+    }
+
+    /// The lowest number inside; `None` when there is none.
+    pub fn low(&self) -> Option<i128> {
+        self.low
+    }
+
+    /// The highest number inside; `None` when there is none.
+    pub fn high(&self) -> Option<i128> {
+        self.high
     }
 
     pub(super) fn contains(&self, number: impl Into<i128>) -> bool {

@@ -5,7 +5,7 @@
 //! [`end`](super::end), what its acceptance changes in [`accept`](super::accept).
 
 use super::keys::{self, Kind};
-use super::live::{Entry, Live};
+use super::live::{Ended, Entry, Live};
 use super::rows::{self, Attempt, Doom, Rows, Writes, damaged};
 use crate::backup;
 use crate::cluster::Timestamp;
@@ -41,13 +41,15 @@ pub(super) struct Judge {
     live: Arc<Mutex<Live>>,
     /// Entries of the index before the command being judged changed them.
     undo: Vec<(OperationId, Option<Entry>)>,
+    /// Operations that the command being judged has ended.
+    ended: Vec<Ended>,
     clock: Clock,
     pub(super) queue_limit: usize,
 }
 
 impl Judge {
     pub(super) fn new(tree: Tree, live: Arc<Mutex<Live>>, clock: Clock, queue_limit: usize) -> Self {
-        Self { rows: Rows::new(tree), live, undo: Vec::new(), clock, queue_limit }
+        Self { rows: Rows::new(tree), live, undo: Vec::new(), ended: Vec::new(), clock, queue_limit }
     }
 
     /// Judges one command: all that it changes is kept, or nothing.
@@ -57,9 +59,12 @@ impl Judge {
             Ok(_) => {
                 self.rows.keep();
                 self.undo.clear();
+                let ended = std::mem::take(&mut self.ended);
+                self.with_live(|live| ended.iter().for_each(|ended| live.count(ended)));
             }
             Err(_) => {
                 self.rows.forget();
+                self.ended.clear();
                 while let Some((id, entry)) = self.undo.pop() {
                     self.with_live(|live| live.set(id, entry));
                 }
@@ -304,7 +309,11 @@ impl Judge {
         if operation.spec.has_attempts() {
             self.settle_attempts(operation)?;
         }
-        if operation.state.is_terminal() { self.end(operation, backup) } else { Ok(()) }
+        if !operation.state.is_terminal() {
+            return Ok(());
+        }
+        self.ended.push(Ended::of(operation));
+        self.end(operation, backup)
     }
 
     /// Dooms every attempt that is over and not to be published.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::backup::{Labels, Origin, State as BackupState};
 use crate::cluster::{Adopted, ClusterId, Connection};
-use crate::operation::{Door, Outcome, Policy, Response, Spec, State, Tally};
+use crate::operation::{Door, ExportTarget, Outcome, Policy, Response, Spec, State, Tally};
 use chrono::TimeDelta;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
@@ -202,6 +202,54 @@ async fn planted_faults_are_found() {
         edit(folder.path(), |tree| tree.remove(&key).unwrap());
     }
     assert_eq!(verify(folder.path()), Ok(clean));
+}
+
+/// Goal: a backup that is held by nobody, or by a dead hand, is found, and so is a key of a bucket. Method: as before, on an
+/// export that is under way.
+#[tokio::test]
+async fn planted_faults_around_an_export_are_found() {
+    let folder = folder();
+    let store = open(folder.path());
+    let made = accept(&store, "main").await;
+    let (claim, _) = store.claim(&Zones::default(), LEASE).await.unwrap();
+    let epoch = claim.unwrap().operation.epoch;
+    let publication = Publication { epoch, since: Clock::system().now(), manifest_sha256: String::new() };
+    store.step(made.id, epoch, Step::Publish, Some((publication, vec![7]))).await.unwrap();
+    let sample = crate::backup::tests::sample();
+    let draft = store.backup(made.backup_id.unwrap()).await.unwrap();
+    let row = Backup { id: draft.id, name: draft.name.clone(), operation_id: draft.operation_id.clone(), ..sample };
+    let completion = Completion { outcome: Outcome::Succeeded(Response::Empty), backup: Some(row.clone()) };
+    store.complete(made.id, epoch, completion).await.unwrap();
+    let target = ExportTarget { bucket: "reports".into(), path: "a".into(), name: Some("b.rdb".into()), as_stored: false };
+    let mut export = create("main");
+    export.draft = None;
+    export.operation.backup_id = Some(row.id);
+    export.operation.spec = Spec::ExportBackup(target);
+    let Ok(Created::New(export)) = store.create(export, Duration::ZERO).await else { panic!("not accepted") };
+    drop(store);
+    let clean = verify(folder.path()).unwrap();
+    assert!(clean.is_clean(), "{clean:?}");
+
+    let key = keys::target("reports", "a/b.rdb");
+    let value = edit(folder.path(), |tree| tree.remove(&key).unwrap().unwrap());
+    assert!(!verify(folder.path()).unwrap().is_clean(), "the key is not missed");
+    for (at, owner) in [(key.clone(), made.id), (keys::target("reports", "a/c.rdb"), export.id)] {
+        edit(folder.path(), |tree| tree.insert(&at, super::super::row::encode("target", &owner).unwrap()).unwrap());
+        assert!(!verify(folder.path()).unwrap().is_clean(), "{at:?} of {owner} is not seen");
+        edit(folder.path(), |tree| tree.remove(&at).unwrap());
+    }
+    edit(folder.path(), |tree| tree.insert(&key, value).unwrap());
+    for readers in [vec![], vec![export.id.to_string(), made.id.to_string()], vec![export.id.to_string(), "nonsense".to_owned()]] {
+        let wrong = Backup { readers: readers.into_iter().collect(), ..row.clone() };
+        let value = edit(folder.path(), |tree| tree.insert(keys::backup(row.id), super::super::row::encode("backup", &wrong).unwrap()).unwrap().unwrap());
+        assert!(!verify(folder.path()).unwrap().is_clean(), "{:?} are not seen", wrong.readers);
+        edit(folder.path(), |tree| tree.insert(keys::backup(row.id), value).unwrap());
+    }
+    assert_eq!(verify(folder.path()), Ok(clean));
+    // What was stored before there were buckets is read as it was meant.
+    let attempt = rows::Attempt { folder_id: row.folder_id, cluster_id: row.cluster_id, backup_id: row.id, bucket: None, doom: None };
+    let stored = serde_json::to_value(&attempt).unwrap();
+    assert!(stored.get("bucket").is_none() && serde_json::from_value::<rows::Attempt>(stored).unwrap() == attempt);
 }
 
 fn edit<T>(folder: &Path, with: impl FnOnce(&::sled::Tree) -> T) -> T {

@@ -4,7 +4,8 @@
 
 use super::*;
 use redkeep::operation::Fault;
-use redkeep::store::{BackupFilter, Doomed, LOOK_AGAIN, MANIFEST_BYTES, PAGE_ROWS};
+use redkeep::store::{BackupFilter, Census, Doomed, LOOK_AGAIN, MANIFEST_BYTES, PAGE_ROWS};
+use std::collections::BTreeMap;
 
 type Shared = Arc<dyn Store>;
 
@@ -1102,6 +1103,32 @@ pub async fn operations_expire_with_their_keys(store: Shared, time: Time) {
     let left = store.list(&OperationFilter::Folder("default".parse().unwrap()), None, 10).await.unwrap();
     assert_eq!(left.iter().map(|operation| operation.id).collect::<Vec<_>>(), [young.id, unended.id]);
     accept(&*store, with_key(creation(&time, "main", "a"), "me", "key", 2)).await;
+}
+
+/// Goal: those who watch over the service see what waits and what ended. Method: one operation through its life beside one that
+/// waits; a refused end is not counted.
+pub async fn a_census_counts_each_operation_once(store: Shared, time: Time) {
+    let empty = Census { queue_limit: QUEUE_LIMIT as u64, ..Census::default() };
+    assert_eq!(store.census().await, Ok(empty.clone()));
+    let first = accept(&*store, creation(&time, "one", "a")).await;
+    time.pass(seconds(1));
+    let second = accept(&*store, creation(&time, "two", "b")).await;
+    let open = |states: &[(&'static str, u64)]| states.iter().map(|(state, count)| (("create_backup", *state), *count)).collect::<BTreeMap<_, _>>();
+    let told = store.census().await.unwrap();
+    assert_eq!((told.open, told.queued, told.oldest_created_at), (open(&[("queued", 2)]), 2, Some(first.created_at)));
+
+    let claimed = claim(&*store).await;
+    let told = store.census().await.unwrap();
+    assert_eq!((told.open, told.queued), (open(&[("queued", 1), ("running", 1)]), 1));
+    let without_row = Completion { outcome: Outcome::Succeeded(Response::Empty), backup: None };
+    assert!(store.complete(claimed.id, claimed.epoch, without_row).await.is_err());
+    assert_eq!(store.census().await.unwrap().ended, BTreeMap::new());
+    store.complete(claimed.id, claimed.epoch, failed("gone")).await.unwrap();
+    assert!(store.complete(claimed.id, claimed.epoch, failed("gone")).await.is_err());
+    store.cancel(second.id).await.unwrap();
+    store.cancel(second.id).await.unwrap();
+    let ended = [(("create_backup", "failed"), 1), (("create_backup", "cancelled"), 1)].into();
+    assert_eq!(store.census().await, Ok(Census { ended, failures: [("SOURCE_UNREACHABLE", 1)].into(), ..empty }));
 }
 
 /// Goal: nothing is made up. Method: ask for everything by identifiers that nobody has.

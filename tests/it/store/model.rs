@@ -8,7 +8,8 @@ use redkeep::cluster::{Adopted, ClusterId, FolderId, Timestamp};
 use redkeep::failure::Failure;
 use redkeep::operation::{self, Epoch, Event, Fault, Operation, OperationId, Progress, Publication, Refused, Spec, Step};
 use redkeep::store::{
-    BackupFilter, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, LOOK_AGAIN, MANIFEST_BYTES, OperationFilter, PAGE_ROWS, Store, Zones,
+    BackupFilter, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, LOOK_AGAIN, MANIFEST_BYTES, OperationFilter, PAGE_ROWS, Store,
+    Zones,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -31,6 +32,8 @@ struct Rows {
     clusters: BTreeMap<ClusterId, Adopted>,
     /// What an operation is to make of its cluster.
     to_be: BTreeMap<OperationId, Adopted>,
+    /// Every end since the process began.
+    ends: Vec<Operation>,
 }
 
 #[derive(Clone)]
@@ -47,7 +50,9 @@ impl Model {
     /// What the start of another process does.
     pub fn void_leases(&self) {
         let now = self.clock.now();
-        for operation in self.rows().operations.values_mut() {
+        let mut rows = self.rows();
+        rows.ends.clear();
+        for operation in rows.operations.values_mut() {
             if let operation::State::Running { lease_until, .. } | operation::State::Cancelling { lease_until } = &mut operation.state {
                 *lease_until = now;
             }
@@ -266,6 +271,7 @@ impl Rows {
         self.doom(&operation, now);
         if operation.state.is_terminal() && !was_over {
             self.end(&operation, backup)?;
+            self.ends.push(operation.clone());
         }
         Ok(operation)
     }
@@ -467,7 +473,7 @@ impl Store for Model {
     async fn purgeable(&self, limit: usize) -> Result<Vec<Backup>, Error> {
         let (rows, now) = (self.rows(), self.clock.now());
         let due = |backup: &&Backup| matches!(backup.state, backup::State::Deleting { purge_at } if purge_at <= now) && backup.busy.is_none();
-        let mut purgeable: Vec<Backup> = rows.backups.values().filter(due).cloned().collect();
+        let mut purgeable: Vec<Backup> = rows.backups.values().filter(due).map(|backup| rows.shown(backup)).collect();
         purgeable.sort_by_key(|backup| match backup.state {
             backup::State::Deleting { purge_at } => Some((purge_at, backup.id)),
             _ => None,
@@ -507,6 +513,23 @@ impl Store for Model {
 
     async fn clusters(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<Adopted>, Error> {
         Ok(self.rows().clusters.values().filter(|row| after.is_none_or(|after| row.id > *after)).take(limit).cloned().collect())
+    }
+
+    async fn census(&self) -> Result<Census, Error> {
+        let rows = self.rows();
+        let mut census = Census { queue_limit: self.queue_limit as u64, ..Census::default() };
+        for operation in rows.live() {
+            *census.open.entry((operation.spec.kind(), operation.state.as_str())).or_default() += 1;
+            census.queued += u64::from(matches!(operation.state, operation::State::Queued { .. }));
+        }
+        for operation in &rows.ends {
+            *census.ended.entry((operation.spec.kind(), operation.state.as_str())).or_default() += 1;
+            if let operation::State::Failed(failure) = &operation.state {
+                *census.failures.entry(failure.reason.as_str()).or_default() += 1;
+            }
+        }
+        census.oldest_created_at = rows.live().next().map(|operation| operation.created_at);
+        Ok(census)
     }
 
     fn ready(&self) -> Result<(), Error> {

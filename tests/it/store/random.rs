@@ -375,6 +375,7 @@ impl Pair {
 
     /// Compares all that can be read.
     async fn compare(&self) -> Result<(), TestCaseError> {
+        both!(self, census())?;
         for id in &self.operations {
             both!(self, get(*id))?;
             both!(self, manifest(*id))?;

@@ -28,6 +28,7 @@ pub struct Setup {
     tls: Option<String>,
     executor: String,
     artifacts: String,
+    sections: String,
     clusters: String,
     secrets: String,
     buckets: String,
@@ -50,6 +51,7 @@ impl Setup {
             auth: String::new(),
             executor: String::new(),
             artifacts: "url = \"file:artifacts\"\n".into(),
+            sections: String::new(),
             clusters: String::new(),
             secrets: String::new(),
             buckets: String::new(),
@@ -102,6 +104,12 @@ impl Setup {
     /// Takes the key out of the configuration.
     pub fn without_secrets(mut self) -> Self {
         self.secrets.clear();
+        self
+    }
+
+    /// Adds whole sections, in TOML.
+    pub fn sections(mut self, lines: &str) -> Self {
+        self.sections.push_str(lines);
         self
     }
 
@@ -158,12 +166,13 @@ impl Setup {
             }
         }
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n{}{}[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}[auth]\n{}{}{}{}",
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n{}{}[store]\nurl = \"sled:store\"\n[artifacts]\n{}[executor]\n{executor}[auth]\n{}{}{}{}{}",
             self.server,
             self.tls.as_deref().unwrap_or_default(),
             self.artifacts,
             self.auth,
             self.secrets,
+            self.sections,
             self.clusters,
             self.buckets
         );
