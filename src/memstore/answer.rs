@@ -277,6 +277,7 @@ pub(super) fn code(status: StatusCode) -> Code {
         StatusCode::METHOD_NOT_ALLOWED => Code::Unimplemented,
         StatusCode::CONFLICT => Code::FailedPrecondition,
         StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
+        StatusCode::REQUEST_TIMEOUT => Code::DeadlineExceeded,
         StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
         _ => Code::Internal,
     }

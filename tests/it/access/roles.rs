@@ -83,6 +83,12 @@ fn request(method: &MethodDescriptor, things: &BTreeMap<&str, String>) -> Vec<u8
     for field in method.input().fields() {
         if let Some(thing) = things.get(field.name()).filter(|_| field.kind() == Kind::String && !field.is_list()) {
             message.set_field(&field, Value::String(thing.clone()));
+        } else if let Kind::Message(kind) = field.kind()
+            && field.name() == "connection"
+        {
+            let mut connection = DynamicMessage::new(kind);
+            connection.set_field_by_name("nodes", Value::List(vec![Value::String("127.0.0.1:1".into())]));
+            message.set_field(&field, Value::Message(connection));
         }
     }
     message.encode_to_vec()
