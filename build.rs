@@ -1,7 +1,7 @@
 //! Compiles `proto/` in pure Rust: no protoc on the machine.
 //!
-//! Two things are taken from the compiler. The encoded descriptor set keeps custom options and serves the descriptor pool,
-//! reflection and `redkeep descriptors`; the decoded set feeds the code generator, which needs no options.
+//! The encoded descriptor set keeps custom options: with comments it serves reflection, the OpenAPI document and
+//! `redkeep descriptors`, without them the descriptor pool. The decoded set feeds the code generator, which needs no options.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -21,6 +21,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     compiler.include_imports(true).include_source_info(true).open_files(&files)?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     fs::write(out.join("redkeep.binpb"), compiler.encode_file_descriptor_set())?;
+    // Comments are most of the memory that descriptors take, and only documents show them.
+    let mut bare = protox::Compiler::new([root])?;
+    bare.include_imports(true).include_source_info(false).open_files(&files)?;
+    fs::write(out.join("pool.binpb"), bare.encode_file_descriptor_set())?;
 
     let mut config = prost_build::Config::new();
     // Ordered maps make the encoding of a request canonical; names let one codec find the rules of every request.

@@ -29,10 +29,22 @@ impl std::fmt::Debug for own::Credentials {
 /// Every file with its imports, options and comments, as an encoded `FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/redkeep.binpb"));
 
-/// The pool of all descriptors. Custom options are kept in it.
+/// The same without comments.
+const BARE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pool.binpb"));
+
+/// The pool of all descriptors, without comments. Custom options are kept in it.
 pub fn pool() -> &'static DescriptorPool {
-    static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).expect("the descriptor set was encoded by the build script"));
+    static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| decoded(BARE));
     &POOL
+}
+
+/// A pool with the comments of the files, several times as large; to be let go of when they have been read.
+pub fn commented_pool() -> DescriptorPool {
+    decoded(DESCRIPTORS)
+}
+
+fn decoded(descriptors: &[u8]) -> DescriptorPool {
+    DescriptorPool::decode(descriptors).expect("the descriptor set was encoded by the build script")
 }
 
 #[cfg(test)]

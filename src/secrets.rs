@@ -35,6 +35,7 @@ const VERSION: u8 = 1;
 /// What each derived key is for. Each use has a key of its own.
 const SEALING: &[u8] = b"redkeep secrets 1: sealing";
 const FINGERPRINTS: &[u8] = b"redkeep secrets 1: fingerprints";
+const TOKENS: &[u8] = b"redkeep secrets 1: short-lived tokens";
 
 /// A text that only the holder of its key can read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,7 @@ struct Keys {
     id: String,
     sealing: RandomizedNonceKey,
     fingerprints: hmac::Key,
+    tokens: [u8; KEY_BYTES],
 }
 
 /// The key, ready for use. Cheap to clone; never printed.
@@ -149,8 +151,9 @@ impl Key {
         let root = hmac::Key::new(hmac::HMAC_SHA256, bytes);
         let sealing = RandomizedNonceKey::new(&AES_256_GCM, hmac::sign(&root, SEALING).as_ref()).map_err(|_| KeyError::Form)?;
         let fingerprints = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, FINGERPRINTS).as_ref());
+        let tokens = hmac::sign(&root, TOKENS).as_ref().try_into().map_err(|_| KeyError::Form)?;
         let id = hex(&digest::digest(&digest::SHA256, bytes).as_ref()[..ID_BYTES]);
-        Ok(Self(Arc::new(Keys { id, sealing, fingerprints })))
+        Ok(Self(Arc::new(Keys { id, sealing, fingerprints, tokens })))
     }
 
     /// Names the key without giving it away: the first bytes of its SHA-256, in hexadecimal.
@@ -185,6 +188,11 @@ impl Key {
         let open = self.0.sealing.open_in_place(Nonce::from(nonce), Aad::from(bound(sealed.version, purpose)), &mut text);
         let open = open.map_err(|_| OpenError::Damaged)?;
         String::from_utf8(open.to_vec()).map_err(|_| OpenError::Damaged)
+    }
+
+    /// The key of short-lived tokens: processes that hold the same file believe each other's, also after a restart.
+    pub fn tokens(&self) -> &[u8; KEY_BYTES] {
+        &self.0.tokens
     }
 
     /// A text of fixed length that stands for a secret where two of them are compared. Without the key a guess cannot be

@@ -153,6 +153,9 @@ impl Server {
         let opened = tokio::task::spawn_blocking(move || SledStore::open(sled::Options::new(path))).await;
         let store = Arc::new(opened.map_err(|_| Error::Build("the store was not opened".to_owned()))?.map_err(Error::Store)?);
         let storage = Storage::open(config.artifacts)?.with_buckets(config.buckets)?;
+        // Without a key of its own a process makes one up: what it signs ends with it.
+        let tokens = config.secrets.as_ref().map_or_else(auth::Key::random, |key| Ok(auth::Key::new(key.tokens())));
+        let tokens = tokens.map_err(|fault| Error::Build(fault.to_owned()))?;
         let fleet = Arc::new(Fleet::new(config.clusters).with_key(config.secrets));
         let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, fleet, storage, config.executor);
         executor.know_adopted().await.map_err(Error::Store)?;
@@ -161,16 +164,15 @@ impl Server {
 
         let mut options = config.server;
         options.limits.max_connections = accept::affordable(options.limits.max_connections);
-        // Short-lived tokens end with the process.
-        let key = auth::Key::random().map_err(|fault| Error::Build(fault.to_owned()))?;
-        let gate = Arc::new(Gate::open(config.auth, key)?);
+        let gate = Arc::new(Gate::open(config.auth, tokens)?);
         let advertise = options.advertised(listen).to_string();
         let audit = open_audit(config.audit, executor.metrics().clone()).await?;
         let calls = Calls::new(executor.metrics().clone(), audit.clone());
         let (grpc, health) =
             api::router(executor.clone(), Arc::clone(&gate), calls.clone(), &advertise).await.map_err(|fault| Error::Build(fault.to_string()))?;
         let memstore = config.memstore.enabled.then(|| memstore::router(executor.clone(), gate, calls, config.memstore));
-        let rest = gateway::router(grpc.clone(), gateway::Options::default()).map_err(|fault| Error::Build(fault.to_string()))?;
+        let rest = gateway::router(grpc.clone(), gateway::Options { ignored_parameters: options.ignored_parameters.clone() })
+            .map_err(|fault| Error::Build(fault.to_string()))?;
         let doors = Doors::new(Rooms { grpc: Some(grpc), memstore, rest }, &options, listen);
 
         let limits = Limits { max_connections: ADMIN_CONNECTIONS, max_in_flight: ADMIN_CONNECTIONS, ..options.limits.clone() };

@@ -2,6 +2,7 @@
 
 use super::names::{Authority, Host, Origin};
 use super::section::Section;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub struct Server {
     pub allowed_hosts: Vec<Host>,
     /// Web pages whose scripts may call.
     pub cors_origins: Vec<Origin>,
+    /// Names in the query of a REST call that bind nothing and are no mistake.
+    pub ignored_parameters: BTreeSet<String>,
     /// With what TLS is spoken; clear text without.
     pub tls: Option<Tls>,
     /// What clients may take.
@@ -101,6 +104,10 @@ pub(super) fn read(section: &mut Section<'_>, base: &Path) -> (Server, bool) {
         }
         text => text.parse::<Origin>(),
     });
+    let ignored_parameters = names(section, "ignored_parameters", |text| {
+        let legal = |c: char| c.is_ascii_graphic() && !matches!(c, '&' | '=' | '#');
+        if !text.is_empty() && text.chars().all(legal) { Ok(text.to_owned()) } else { Err("must be the name of a query parameter, such as alt".to_owned()) }
+    });
     let defaults = Limits::default();
     let times = Duration::from_millis(100)..=Duration::from_secs(3600);
     let limits = Limits {
@@ -119,7 +126,7 @@ pub(super) fn read(section: &mut Section<'_>, base: &Path) -> (Server, bool) {
     if plaintext && tls.is_some() {
         section.fault("plaintext", "cannot stand beside [server.tls]: the port speaks one or the other");
     }
-    (Server { advertise, allowed_hosts, cors_origins, tls, limits }, plaintext)
+    (Server { advertise, allowed_hosts, cors_origins, ignored_parameters: ignored_parameters.into_iter().collect(), tls, limits }, plaintext)
 }
 
 fn names<T>(section: &mut Section<'_>, key: &str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {

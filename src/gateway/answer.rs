@@ -128,7 +128,8 @@ pub(super) fn refusal(refusal: &Refusal) -> Response {
     if let Some(allow) = refusal.allow.as_ref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
         answer.headers_mut().insert(ALLOW, allow);
     }
-    if code == StatusCode::UNAUTHORIZED {
+    // What the check of callers says of it is more than this.
+    if code == StatusCode::UNAUTHORIZED && !answer.headers().contains_key(WWW_AUTHENTICATE) {
         answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     answer
@@ -145,8 +146,10 @@ pub(super) fn of_type(kind: HeaderValue, body: Body, metadata: &MetadataMap) -> 
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, kind);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(id) = metadata.get(REQUEST_ID.as_str()).and_then(|id| HeaderValue::from_bytes(id.as_encoded_bytes()).ok()) {
-        headers.insert(REQUEST_ID, id);
+    for name in [REQUEST_ID, WWW_AUTHENTICATE] {
+        if let Some(value) = metadata.get(name.as_str()).and_then(|value| HeaderValue::from_bytes(value.as_encoded_bytes()).ok()) {
+            headers.insert(name, value);
+        }
     }
     answer
 }

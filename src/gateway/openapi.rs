@@ -49,7 +49,7 @@ const NOT_BUILT: (&str, &str) = ("501", "The call is not built; the message says
 
 /// The document for these routes.
 pub(super) fn document(routes: &Routes) -> Value {
-    let mut schemas = Schemas::new(Comments::of(pb::pool()));
+    let mut schemas = Schemas::new(Comments::of(&pb::commented_pool()));
     let mut paths = Map::new();
     let mut tags = BTreeSet::new();
     for binding in routes.bindings() {

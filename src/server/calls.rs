@@ -78,7 +78,8 @@ pub(super) struct Admitted {
 /// Who bounds the length of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
-    /// What reads it: gRPC looks at the length of each message before it takes one.
+    /// What reads it: gRPC looks at the length of each message before it takes one, and the REST gateway takes in a little more
+    /// than it keeps, so that the client hears why.
     ByReader,
     /// The port.
     ByPort,

@@ -150,8 +150,8 @@ impl Hall {
     fn serve(&self, mut request: Request<Incoming>) -> Answer {
         let speech = Speech::of(request.headers(), request.uri().path());
         let length = match speech {
-            Speech::Grpc | Speech::GrpcWeb => Length::ByReader,
-            Speech::MemStore | Speech::Http => Length::ByPort,
+            Speech::Grpc | Speech::GrpcWeb | Speech::Http => Length::ByReader,
+            Speech::MemStore => Length::ByPort,
         };
         let traffic = request.extensions_mut().remove::<Arc<Traffic>>().unwrap_or_default();
         let admitted = match length.check(request.headers()).and_then(|()| self.calls.admit(Call::begin(&traffic))) {

@@ -10,7 +10,8 @@
 //! A write or sync that fails poisons the store: nothing is answered any more, and the process is to end.
 //!
 //! Reading order: `keys` and `rows` for what is stored, `open` for the folder, `writer` for how a change gets to disk,
-//! `judge`, `accept` and `end` for what a change is, `live` for what falls due, `read` and `verify` for the rest.
+//! `judge`, `accept` and `end` for what a change is, `live` for what falls due, `recent` for what is asked again
+//! and again, `read` and `verify` for the rest.
 
 mod accept;
 mod end;
@@ -19,6 +20,7 @@ mod keys;
 mod live;
 mod open;
 mod read;
+mod recent;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ pub use verify::{Report, verify};
 use self::judge::Judge;
 use self::live::Live;
 use self::open::{Absent, Disk};
+use self::recent::Recent;
 use self::rows::Rows;
 use self::writer::{CLOSED, COMMANDS, Command, Progress as Written, Writer};
 use super::{BackupFilter, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, OperationFilter, Store, Zones};
@@ -77,6 +80,7 @@ pub struct SledStore {
     queue_limit: usize,
     live: Arc<Mutex<Live>>,
     written: Arc<Written>,
+    recent: Arc<Recent>,
     /// None once it is closed. Nobody else holds a sender, so that the writer ends when it is dropped.
     commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
     /// Bounds the commands that wait.
@@ -109,11 +113,11 @@ impl SledStore {
     fn start(disk: Disk, options: Options) -> Result<Self, Error> {
         let Options { path: _, clock, queue_limit } = options;
         let live = Arc::new(Mutex::new(Live::default()));
-        let written = Arc::new(Written::new());
+        let (written, recent) = (Arc::new(Written::new()), Arc::new(Recent::default()));
         let mut judge = Judge::new((*disk.db).clone(), Arc::clone(&live), clock.clone(), queue_limit);
         judge.command(Judge::begin)?;
         let log = disk.log.try_clone().map_err(|error| Error::Unavailable(format!("opening the log a second time: {error}")))?;
-        let mut writer = Writer { tree: (*disk.db).clone(), log, judge, progress: Arc::clone(&written) };
+        let mut writer = Writer { tree: (*disk.db).clone(), log, judge, progress: Arc::clone(&written), recent: Arc::clone(&recent) };
         writer.commit().map_err(Error::Unavailable)?;
         let (commands, waiting) = mpsc::unbounded_channel();
         let writer = writer.start(waiting).map_err(|error| Error::Unavailable(format!("starting the writer: {error}")))?;
@@ -122,6 +126,7 @@ impl SledStore {
             queue_limit,
             live,
             written,
+            recent,
             commands: Mutex::new(Some(commands)),
             room: Arc::new(Semaphore::new(COMMANDS)),
             writer: Mutex::new(Some(writer)),
@@ -226,7 +231,14 @@ impl Store for SledStore {
     }
 
     async fn get(&self, id: OperationId) -> Result<Operation, Error> {
-        self.read(move |rows| read::get(rows, id)).await
+        self.written.ready()?;
+        if let Some(operation) = self.recent.get(id) {
+            return Ok(Operation::clone(&operation));
+        }
+        let begun = self.written.begun();
+        let operation = self.read(move |rows| read::get(rows, id)).await?;
+        self.recent.keep(&operation, || self.written.begun() == begun);
+        Ok(operation)
     }
 
     async fn list(&self, filter: &OperationFilter, after: Option<OperationId>, limit: usize) -> Result<Vec<Operation>, Error> {

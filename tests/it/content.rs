@@ -21,8 +21,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Most memory that the service may take for one snapshot, whatever its size.
-const MEMORY_KIB: u64 = 64 * 1024;
+/// Most memory that the service may take for one snapshot, whatever its size, beside the pages of its program file: those of a
+/// program that is not optimised are many, and the system takes them back when it needs them. The bench holds the sum against
+/// its goal, with the program as it is released.
+const MEMORY_KIB: u64 = 48 * 1024;
 
 /// A little more than the longest string that a server takes unless told otherwise.
 const BIG_BYTES: u64 = 600 * 1024 * 1024;
@@ -161,11 +163,14 @@ async fn a_string_of_600_megabytes() {
     process.terminate(OPERATION).await;
 }
 
-/// The most memory that a process ever took, in KiB.
+/// The most memory that a process ever took, in KiB, without the pages of its program file.
 fn peak_kib(process: &Process) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the system counts memory");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
+    let kib = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the system counts memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    };
+    kib("VmHWM:") - kib("RssFile:")
 }
 
 /// Goal: a backup is of one moment, however much is written meanwhile. Method: each transaction raises counters and appends its

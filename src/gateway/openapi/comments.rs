@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_descriptors_hold_the_comments() {
-        let comments = Comments::of(pb::pool());
+        let comments = Comments::of(&pb::commented_pool());
         let service = pb::pool().get_service_by_name("redkeep.v1.BackupService").unwrap();
         let create = service.methods().find(|method| method.name() == "Create").unwrap();
         assert_eq!(comments.method(&create), "Takes a backup of a cluster.");

@@ -27,7 +27,7 @@ macro_rules! kinds {
                 }
             }
 
-            fn byte(self) -> u8 {
+            pub(super) fn byte(self) -> u8 {
                 match self {
                     $(Self::$name => $byte,)*
                 }

@@ -4,6 +4,7 @@
 //! then answers them. A write or sync that fails is never tried again: what is on disk then is known only at the next start.
 
 use super::judge::Judge;
+use super::recent::Recent;
 use super::rows::Writes;
 use crate::store::Error;
 use ::sled::{Batch, Tree};
@@ -51,6 +52,11 @@ impl Progress {
         Self { applied: AtomicU64::new(0), reach: watch::Sender::new(Reach::default()) }
     }
 
+    /// Number of the last batch that was begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.applied.load(Ordering::SeqCst)
+    }
+
     /// Ends all writing and reading.
     pub(super) fn poison(&self, why: &str) {
         self.reach.send_if_modified(|reach| {
@@ -96,6 +102,7 @@ pub(super) struct Writer {
     pub(super) log: File,
     pub(super) judge: Judge,
     pub(super) progress: Arc<Progress>,
+    pub(super) recent: Arc<Recent>,
 }
 
 impl Writer {
@@ -135,6 +142,8 @@ impl Writer {
         if writes.is_empty() {
             return Ok(());
         }
+        let number = self.progress.applied.fetch_add(1, Ordering::SeqCst) + 1;
+        self.recent.forget(&writes);
         let mut batch = Batch::default();
         for (key, value) in writes {
             match value {
@@ -142,7 +151,6 @@ impl Writer {
                 None => batch.remove(key),
             }
         }
-        let number = self.progress.applied.fetch_add(1, Ordering::SeqCst) + 1;
         self.tree.apply_batch(batch).map_err(|error| format!("applying a batch: {error}"))?;
         self.tree.flush().map_err(|error| format!("flushing the log: {error}"))?;
         // The crate asks the kernel to write, but not the disk.
