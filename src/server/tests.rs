@@ -44,7 +44,7 @@ fn port(rest: Router, tls: Option<Arc<Certificates>>) -> (SocketAddr, tokio_util
 /// Tells how long a body was.
 fn echo() -> Router {
     Router::new().route(
-        "/",
+        "/v1/echo",
         post(|request: Request| async {
             match to_bytes(request.into_body(), usize::MAX).await {
                 Ok(bytes) => bytes.len().to_string().into_response(),
@@ -66,8 +66,9 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), text: &str) {
 
 #[tokio::test]
 async fn bodies_have_their_length_and_their_time() {
+    // Below this path the port itself bounds the length; the rooms of other paths do.
     let (address, _open) = port(echo(), None);
-    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+    let head = "POST /v1/echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
     // In chunks, without a length that could be looked at before.
     for (chunks, told) in [(1, "HTTP/1.1 200"), (64, "HTTP/1.1 200"), (80, "HTTP/1.1 413")] {
         let mut stream = TcpStream::connect(address).await.unwrap();

@@ -156,7 +156,7 @@ fn every_call_has_a_route_whose_variables_are_fields_of_the_request() {
 #[test]
 fn everything_has_a_comment() {
     let mut bare = Vec::new();
-    let pool = pb::pool();
+    let pool = &pb::commented_pool();
     for message in messages(pool) {
         note(&mut bare, message.parent_file(), message.path(), message.full_name());
     }
