@@ -17,6 +17,7 @@ mod operations;
 mod page;
 mod request;
 mod status;
+pub mod timeout;
 mod tokens;
 pub mod validate;
 

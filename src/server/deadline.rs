@@ -1,25 +1,17 @@
 //! The time that a gRPC client gives a call: after it the call ends with DEADLINE_EXCEEDED, also in the midst of a stream of
 //! answers, and what worked on it stops.
 
+use crate::api::timeout;
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Request, Response};
+use axum::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use futures_util::future::{Either, Ready, ready};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tower::Service;
-
-/// Header of the time.
-///
-/// Source: gRPC over HTTP/2, the form of a request.
-const TIMEOUT: &str = "grpc-timeout";
-
-/// Most digits of the time.
-const DIGITS: usize = 8;
 
 /// A gRPC service whose calls end in time.
 #[derive(Clone)]
@@ -40,10 +32,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let time = match time(request.headers()) {
+        let time = match timeout::of(request.headers()) {
             Ok(None) => return Either::Left(self.0.call(request)),
             Ok(Some(time)) => time,
-            Err(refusal) => return Either::Right(Either::Left(ready(Ok(refusal.into_http())))),
+            Err(fault) => return Either::Right(Either::Left(ready(Ok(Status::invalid_argument(fault.to_string()).into_http())))),
         };
         // A time that no clock can show never ends.
         let Some(until) = Instant::now().checked_add(time) else { return Either::Left(self.0.call(request)) };
@@ -59,30 +51,6 @@ where
 
 fn exceeded() -> Status {
     Status::deadline_exceeded("the time that the client gave the call has passed")
-}
-
-/// The time that the client gives.
-fn time(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
-    let Some(value) = headers.get(TIMEOUT) else { return Ok(None) };
-    let refusal = || Status::invalid_argument("grpc-timeout: must be 1 to 8 digits and a unit, one of H, M, S, m, u and n");
-    read(value).map(Some).ok_or_else(refusal)
-}
-
-fn read(value: &HeaderValue) -> Option<Duration> {
-    let (number, unit) = value.to_str().ok()?.split_at_checked(value.len().checked_sub(1)?)?;
-    if !(1..=DIGITS).contains(&number.len()) || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(number * 3600)),
-        "M" => Some(Duration::from_secs(number * 60)),
-        "S" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "n" => Some(Duration::from_nanos(number)),
-        _ => None,
-    }
 }
 
 /// An answer that ends in time.
@@ -130,35 +98,11 @@ mod tests {
     use super::*;
     use futures_util::stream;
     use http_body_util::{BodyExt, StreamBody};
+    use std::time::Duration;
     use tower::{ServiceExt, service_fn};
 
-    #[test]
-    fn times() {
-        for (text, time) in [
-            ("1H", Some(Duration::from_secs(3600))),
-            ("2M", Some(Duration::from_secs(120))),
-            ("30S", Some(Duration::from_secs(30))),
-            ("250m", Some(Duration::from_millis(250))),
-            ("7u", Some(Duration::from_micros(7))),
-            ("99999999n", Some(Duration::from_nanos(99_999_999))),
-            ("0S", Some(Duration::ZERO)),
-            ("", None),
-            ("S", None),
-            ("1", None),
-            ("1s", None),
-            ("-1S", None),
-            ("+1S", None),
-            ("1.5S", None),
-            ("123456789S", None),
-            ("1 S", None),
-        ] {
-            assert_eq!(read(&HeaderValue::from_str(text).unwrap()), time, "{text}");
-        }
-        assert_eq!(read(&HeaderValue::from_bytes(&[b'1', 0xe9]).unwrap()), None);
-    }
-
     fn request(time: &str) -> Request<Body> {
-        Request::builder().header(TIMEOUT, time).body(Body::empty()).unwrap()
+        Request::builder().header(timeout::HEADER, time).body(Body::empty()).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
