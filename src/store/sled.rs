@@ -235,9 +235,11 @@ impl Store for SledStore {
         if let Some(operation) = self.recent.get(id) {
             return Ok(Operation::clone(&operation));
         }
-        let begun = self.written.begun();
+        let quiet = self.written.quiet();
         let operation = self.read(move |rows| read::get(rows, id)).await?;
-        self.recent.keep(&operation, || self.written.begun() == begun);
+        if let Some(last) = quiet {
+            self.recent.keep(&operation, || self.written.begun() == last);
+        }
         Ok(operation)
     }
 

@@ -1,7 +1,7 @@
 //! Operations that were read lately, so that who asks again and again how far one is costs no thread and no parsing.
 //!
 //! An entry is what the tree holds, durable and unchanged: the writer takes out what a batch touches before the batch becomes
-//! visible, and a reader puts in only what it read while no batch was begun.
+//! visible, and a reader puts in only what it read while no batch was under way.
 
 use super::keys::{self, Kind};
 use super::rows::Writes;
@@ -22,7 +22,8 @@ impl Recent {
         self.entries().get(&id).cloned()
     }
 
-    /// Keeps what was read, if `is_current` says, while nothing can be taken out, that no batch was begun since before the read.
+    /// Keeps what was read when no batch was under way, if `is_current` says, while nothing can be taken out, that none was begun
+    /// since.
     pub(super) fn keep(&self, operation: &Operation, is_current: impl FnOnce() -> bool) {
         let mut entries = self.entries();
         if !is_current() {

@@ -470,3 +470,39 @@ async fn planted_faults_of_clusters_are_found() {
     }
     assert!(verify(folder.path()).unwrap().is_clean());
 }
+
+/// Goal: what a reader has seen before never hides what was acknowledged since. Method: readers without pause, and after each
+/// acknowledged change a read that must show it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_read_is_older_than_what_was_acknowledged() {
+    let folder = folder();
+    let store = Arc::new(open(folder.path()));
+    let id = accept(&store, "main").await.id;
+    let (claim, _) = store.claim(&Zones::default(), LEASE).await.unwrap();
+    let epoch = claim.unwrap().operation.epoch;
+    let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (store, ended) = (Arc::clone(&store), Arc::clone(&ended));
+            tokio::spawn(async move {
+                let mut newest = 0;
+                while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    let revision = store.get(id).await.unwrap().revision;
+                    assert!(revision >= newest, "{revision} after {newest}");
+                    newest = revision;
+                    // What is kept in memory is read without a pause.
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for bytes_per_second in 0..500 {
+        let told = store.progress(id, epoch, Progress { bytes_per_second, ..Progress::default() }).await.unwrap();
+        let read = store.get(id).await.unwrap();
+        assert_eq!((read.revision, read.progress.bytes_per_second), (told.revision, bytes_per_second));
+    }
+    ended.store(true, std::sync::atomic::Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}

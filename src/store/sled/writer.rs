@@ -57,6 +57,13 @@ impl Progress {
         self.applied.load(Ordering::SeqCst)
     }
 
+    /// Number of the last batch, if none is under way: what is read then is what it was when this batch was durable, until
+    /// another is begun.
+    pub(super) fn quiet(&self) -> Option<u64> {
+        let durable = self.reach.borrow().durable;
+        (self.begun() == durable).then_some(durable)
+    }
+
     /// Ends all writing and reading.
     pub(super) fn poison(&self, why: &str) {
         self.reach.send_if_modified(|reach| {
