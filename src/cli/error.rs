@@ -105,9 +105,9 @@ impl Error {
             return match cause.map(|cause| cause.hint) {
                 Some(Hint::OtherScheme) => told.with_hint("try --endpoint with https://"),
                 Some(Hint::OwnCertificate) => told.with_hint("show a certificate with --cert FILE and --key FILE"),
+                // The connection ended before the call was answered, and why is lost.
+                _ if endpoint.starts_with("https:") => told.with_hint("if the service asks for a certificate, show one with --cert FILE and --key FILE"),
                 Some(_) => told,
-                // The connection ended before the call was sent, and why is lost.
-                None if endpoint.starts_with("https:") => told.with_hint("if the service asks for a certificate, show one with --cert FILE and --key FILE"),
                 None => told.with_hint("if the service speaks TLS there, try --endpoint with https://"),
             };
         }
