@@ -233,19 +233,25 @@ impl Executor {
         let backup_id = BackupId::new();
         let mut operation = self.operation(cluster.folder_id.clone(), cluster.id.clone(), Some(backup_id), door, Spec::CreateBackup, &caller);
         operation.zone = cluster.zone.clone();
-        let row = Backup {
-            id: backup_id,
-            folder_id: cluster.folder_id.clone(),
-            cluster_id: cluster.id.clone(),
-            source: Some(self.source(cluster)),
-            name: draft.name,
-            labels: draft.labels,
+        let row = Backup { source: Some(self.source(cluster)), expires_at: draft.expires_at, ..self.draft(&operation, backup_id, draft.name, draft.labels) };
+        self.submit(Create { operation, draft: Some(row), cluster: None, idempotency: caller.idempotency() }).await
+    }
+
+    /// The row of a backup that an operation is to make.
+    fn draft(&self, operation: &Operation, id: BackupId, name: Name, labels: Labels) -> Backup {
+        Backup {
+            id,
+            folder_id: operation.folder_id.clone(),
+            cluster_id: operation.cluster_id.clone(),
+            source: None,
+            name,
+            labels,
             state: BackupState::Creating,
             origin: Origin::Manual,
             created_at: operation.created_at,
             started_at: None,
             completed_at: None,
-            expires_at: draft.expires_at,
+            expires_at: None,
             holds: Vec::new(),
             operation_id: operation.id.to_string(),
             busy: Some(operation.id.to_string()),
@@ -259,8 +265,7 @@ impl Executor {
             stored_bytes: 0,
             compression: self.0.storage.compression().to_string(),
             shards: Vec::new(),
-        };
-        self.submit(Create { operation, draft: Some(row), cluster: None, idempotency: caller.idempotency() }).await
+        }
     }
 
     /// What is known of a cluster without asking its servers.
@@ -298,33 +303,7 @@ impl Executor {
         let mut operation =
             self.operation(source.folder_id.clone(), source.cluster_id.clone(), Some(backup_id), door, Spec::CopyBackup { source: source.id }, &caller);
         operation.zone = self.0.fleet.get(&operation.cluster_id).and_then(|cluster| cluster.zone.clone());
-        let row = Backup {
-            id: backup_id,
-            folder_id: source.folder_id,
-            cluster_id: source.cluster_id,
-            source: source.source,
-            name,
-            labels: source.labels,
-            state: BackupState::Creating,
-            origin: Origin::Manual,
-            created_at: operation.created_at,
-            started_at: None,
-            completed_at: None,
-            expires_at: None,
-            holds: Vec::new(),
-            operation_id: operation.id.to_string(),
-            busy: Some(operation.id.to_string()),
-            readers: BTreeSet::new(),
-            facts_revision: 0,
-            epoch: None,
-            level: None,
-            consistency: None,
-            skew_millis: 0,
-            size_bytes: 0,
-            stored_bytes: 0,
-            compression: source.compression,
-            shards: Vec::new(),
-        };
+        let row = Backup { source: source.source, compression: source.compression, ..self.draft(&operation, backup_id, name, source.labels) };
         self.submit(Create { operation, draft: Some(row), cluster: None, idempotency: caller.idempotency() }).await
     }
 
