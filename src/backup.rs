@@ -267,6 +267,100 @@ pub struct Shard {
     pub upload_started_at: Timestamp,
     /// When storage had acknowledged all of it.
     pub upload_ended_at: Timestamp,
+    /// Slots that the shard owned; empty outside of cluster mode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<SlotRange>,
+    /// Keys that lay outside of them.
+    #[serde(default)]
+    pub stray_keys: u64,
+    /// What the snapshot cost its source.
+    #[serde(default)]
+    pub impact: Impact,
+    /// What is needed to load it; absent where the walk could not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<Minimum>,
+    /// Whether the side state lies beside it.
+    #[serde(default)]
+    pub side_state: bool,
+}
+
+/// A range of hash slots, from 0 to 16383, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SlotRange {
+    /// First slot.
+    pub first: u16,
+    /// Last slot.
+    pub last: u16,
+}
+
+/// What a snapshot cost its source, and why that one was chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Impact {
+    /// Why this host was the source, in words.
+    pub chosen_because: String,
+    /// Seconds since the replica had heard from its primary when it was chosen; absent for a primary.
+    pub lag_seconds: Option<u64>,
+    /// Time from the choice of the source to the begin of its snapshot, in milliseconds.
+    pub waited_millis: u64,
+    /// What was waited for, each once, at most [`Impact::WAITS`].
+    pub waited_for: Vec<String>,
+    /// Bytes of the dump a second, from its first to its last.
+    pub bytes_per_second: u64,
+    /// Whether a replica of the source took part in the same synchronisation, and so depended on our pace.
+    pub shared_round: bool,
+}
+
+impl Impact {
+    /// Most waits that are kept.
+    pub const WAITS: usize = 8;
+}
+
+/// What is needed to load a dump.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Minimum {
+    /// Least version of Redis, such as `7.0`; absent when no known one can.
+    pub redis: Option<String>,
+    /// Least version of Valkey; absent when no known one can.
+    pub valkey: Option<String>,
+    /// Databases that the server must have.
+    pub databases: u32,
+    /// Modules that it must have loaded, by the names of their types.
+    pub modules: Vec<String>,
+}
+
+impl Minimum {
+    /// What is needed to load both.
+    pub fn joined(self, other: Self) -> Self {
+        let later = |one: Option<String>, other: Option<String>| Some(std::cmp::max_by_key(one?, other?, |version| numbers(version)));
+        let mut modules = self.modules;
+        modules.extend(other.modules.into_iter().filter(|name| !modules.contains(name)).collect::<Vec<_>>());
+        Self { redis: later(self.redis, other.redis), valkey: later(self.valkey, other.valkey), databases: self.databases.max(other.databases), modules }
+    }
+}
+
+/// A version as numbers, so that 7.10 comes after 7.2.
+fn numbers(version: &str) -> Vec<u32> {
+    version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
+}
+
+/// Why the source of a backup looked wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspicion {
+    /// Each reason in words, one at least.
+    pub reasons: Vec<String>,
+    /// When it was raised.
+    pub raised_at: Timestamp,
+    /// Who cleared it, and when; absent while it stands.
+    pub cleared: Option<Cleared>,
+}
+
+/// The end of a suspicion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleared {
+    /// Who.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 impl Shard {
@@ -350,6 +444,12 @@ pub struct Backup {
     pub compression: String,
     /// Its shards, in order of name.
     pub shards: Vec<Shard>,
+    /// Recipients that the artifacts are encrypted to with age; none means that they are not encrypted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub age_recipients: Vec<String>,
+    /// Why its source looked wrong; absent when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspicion: Option<Suspicion>,
 }
 
 impl Backup {
@@ -359,6 +459,11 @@ impl Backup {
     /// Whether the calls that know only finished backups show it.
     pub fn is_available(&self) -> bool {
         self.state == State::Available
+    }
+
+    /// Whether its source looked wrong and nobody has cleared that.
+    pub fn is_suspect(&self) -> bool {
+        self.suspicion.as_ref().is_some_and(|suspicion| suspicion.cleared.is_none())
     }
 
     /// Whether a person has deleted it.
@@ -401,6 +506,11 @@ pub(crate) mod tests {
             snapshot_at: at,
             upload_started_at: at,
             upload_ended_at: at,
+            slots: Vec::new(),
+            stray_keys: 0,
+            impact: Impact::default(),
+            minimum: None,
+            side_state: false,
         };
         Backup {
             id: BackupId::new(),
@@ -428,7 +538,21 @@ pub(crate) mod tests {
             stored_bytes: 40,
             compression: "zstd:1".into(),
             shards: vec![shard],
+            age_recipients: Vec::new(),
+            suspicion: None,
         }
+    }
+
+    #[test]
+    fn what_two_shards_need_is_what_both_need() {
+        let needs = |redis: Option<&str>, databases, modules: &[&str]| Minimum {
+            redis: redis.map(str::to_owned),
+            valkey: None,
+            databases,
+            modules: modules.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        assert_eq!(needs(Some("7.10"), 1, &["a"]).joined(needs(Some("7.2"), 16, &["b", "a"])), needs(Some("7.10"), 16, &["a", "b"]));
+        assert_eq!(needs(Some("7.0"), 1, &[]).joined(needs(None, 1, &[])), needs(None, 1, &[]));
     }
 
     #[test]

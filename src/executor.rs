@@ -265,6 +265,8 @@ impl Executor {
             stored_bytes: 0,
             compression: self.0.storage.compression().to_string(),
             shards: Vec::new(),
+            age_recipients: Vec::new(),
+            suspicion: None,
         }
     }
 

@@ -26,7 +26,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use summary::{Aux, BigKey, Checksum, Database, Dialect, Opaque, Slots, Summary, Type, TypeCount};
+pub use summary::{Aux, BigKey, Checksum, Database, Dialect, Minimum, Opaque, Slots, Summary, Type, TypeCount};
 
 use records::Records;
 use seal::Seal;
@@ -262,6 +262,8 @@ impl Walker {
             biggest: totals.biggest,
             aux: totals.aux,
             slots: totals.slots,
+            minimum: None,
+            stray_keys: None,
             counts_match: totals.counts_match,
         })
     }

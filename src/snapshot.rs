@@ -11,7 +11,7 @@ mod payload;
 
 use crate::artifacts::manifest::{Segment, ShardManifest};
 use crate::artifacts::{self, Folder, Storage, Upload};
-use crate::backup::Level;
+use crate::backup::{Impact, Level};
 use crate::cluster::Timestamp;
 use crate::rdb;
 use crate::redis::facts::Facts;
@@ -256,6 +256,9 @@ fn manifest(
         upload_started_at,
         upload_ended_at,
         walk,
+        slots: Vec::new(),
+        impact: Impact::default(),
+        side: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::status;
 use crate::artifacts::Folder;
-use crate::backup::{self, Backup, Checksum, Consistency, Level, Origin};
+use crate::backup::{self, Backup, Checksum, Consistency, Impact, Level, Minimum, Origin, Suspicion};
 use crate::cluster::{Health, Host, ONLY_SHARD, Role, Timestamp, View};
 use crate::operation::{Door, Operation, Progress, Response, Spec, State, Step};
 use crate::pb::{managed, operation as wire, own};
@@ -263,7 +263,36 @@ pub(super) fn own_backup(backup: &Backup) -> own::Backup {
         compression: backup.compression.clone(),
         path: backup.epoch.map(|epoch| folder.attempt(epoch).as_str().to_owned()).unwrap_or_default(),
         shards: backup.shards.iter().map(shard).collect(),
+        age_recipients: backup.age_recipients.clone(),
+        suspicion: backup.suspicion.as_ref().map(suspicion),
+        minimum: least_of_all(&backup.shards).as_ref().map(minimum),
+        stray_keys: signed(backup.shards.iter().map(|shard| shard.stray_keys).sum()),
     }
+}
+
+fn suspicion(suspicion: &Suspicion) -> own::Suspicion {
+    own::Suspicion {
+        reasons: suspicion.reasons.clone(),
+        raised_at: Some(timestamp(suspicion.raised_at)),
+        cleared_by: suspicion.cleared.as_ref().map(|cleared| cleared.by.clone()).unwrap_or_default(),
+        cleared_at: suspicion.cleared.as_ref().map(|cleared| timestamp(cleared.at)),
+    }
+}
+
+fn minimum(minimum: &Minimum) -> own::MinimumEngine {
+    own::MinimumEngine {
+        redis: minimum.redis.clone().unwrap_or_default(),
+        valkey: minimum.valkey.clone().unwrap_or_default(),
+        databases: i32::try_from(minimum.databases).unwrap_or(i32::MAX),
+        modules: minimum.modules.clone(),
+    }
+}
+
+/// What every shard can be loaded by; absent when it is not known of one.
+fn least_of_all(shards: &[backup::Shard]) -> Option<Minimum> {
+    let minima: Option<Vec<&Minimum>> = shards.iter().map(|shard| shard.minimum.as_ref()).collect();
+    let all = minima.filter(|minima| !minima.is_empty())?;
+    Some(all.into_iter().cloned().reduce(Minimum::joined).unwrap_or_default())
 }
 
 fn level(level: Level) -> own::backup::Level {
@@ -324,6 +353,22 @@ fn shard(shard: &backup::Shard) -> own::ShardArtifact {
         snapshot_at: Some(timestamp(shard.snapshot_at)),
         upload_started_at: Some(timestamp(shard.upload_started_at)),
         upload_ended_at: Some(timestamp(shard.upload_ended_at)),
+        slots: shard.slots.iter().map(|range| own::SlotRange { first: i32::from(range.first), last: i32::from(range.last) }).collect(),
+        stray_keys: signed(shard.stray_keys),
+        impact: Some(impact(&shard.impact)),
+        minimum: shard.minimum.as_ref().map(minimum),
+        side_state: shard.side_state,
+    }
+}
+
+fn impact(impact: &Impact) -> own::Impact {
+    own::Impact {
+        chosen_because: impact.chosen_because.clone(),
+        lag_seconds: impact.lag_seconds.map_or(0, signed),
+        waited_ms: signed(impact.waited_millis),
+        waited_for: impact.waited_for.clone(),
+        bytes_per_second: signed(impact.bytes_per_second),
+        shared_round: impact.shared_round,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Together with the artifacts beside it a manifest holds everything that is needed to check and restore the backup without
 //! any service. Manifests of version 1 are read for ever.
 
-use crate::backup::{Backup, Consistency, Hold, Labels, Level, Name};
+use crate::backup::{Backup, Consistency, Hold, Impact, Labels, Level, Name, SlotRange, Suspicion};
 use crate::cluster::{ClusterId, FolderId, Role, Timestamp};
 use crate::rdb;
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,26 @@ pub struct ShardManifest {
     pub upload_ended_at: Timestamp,
     /// What the walk found.
     pub walk: rdb::Summary,
+    /// Slots that the shard owned; empty outside of cluster mode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<SlotRange>,
+    /// What the snapshot cost its source.
+    #[serde(default)]
+    pub impact: Impact,
+    /// The side state, if it was stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<SideFile>,
+}
+
+/// The stored side state of a shard: what a dump does not hold. JSON, under age where the artifacts are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideFile {
+    /// Name of the object, beside the manifest.
+    pub file: String,
+    /// Bytes as stored.
+    pub stored_bytes: u64,
+    /// SHA-256 of the stored bytes, in hexadecimal.
+    pub sha256: String,
 }
 
 /// The manifest.
@@ -109,6 +129,12 @@ pub struct Manifest {
     pub skew_millis: u64,
     /// Its shards, in order of name.
     pub shards: Vec<ShardManifest>,
+    /// Recipients that the artifacts are encrypted to with age; none means that they are not encrypted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub age_recipients: Vec<String>,
+    /// Why the source looked wrong; absent when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspicion: Option<Suspicion>,
 }
 
 /// The marker of an attempt.
@@ -149,6 +175,9 @@ pub struct Facts {
     pub holds: Vec<Hold>,
     /// When its files go, if it was deleted.
     pub deleted_until: Option<Timestamp>,
+    /// Why the source looked wrong, and who cleared it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspicion: Option<Suspicion>,
 }
 
 impl Facts {
@@ -169,6 +198,7 @@ impl Facts {
             expires_at: backup.expires_at,
             holds: backup.holds.clone(),
             deleted_until,
+            suspicion: backup.suspicion.clone(),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::attempt::{Context, End};
 use super::fault;
 use crate::artifacts::manifest::{FORMAT_VERSION, MANIFEST, MARKER, Manifest, Marker, ShardManifest};
 use crate::artifacts::{self, Folder};
-use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Labels, Shard, State};
+use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Labels, Minimum, Shard, State};
 use crate::cluster::{Health, ONLY_SHARD, View};
 use crate::failure::{Failure, Reason};
 use crate::fleet::Definition;
@@ -200,6 +200,8 @@ async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<M
         consistency: if shards.len() == 1 { Consistency::PointInTime } else { Consistency::PerShard },
         skew_millis: u64::try_from(skew).unwrap_or(0),
         shards,
+        age_recipients: draft.age_recipients,
+        suspicion: draft.suspicion,
     })
 }
 
@@ -290,6 +292,8 @@ fn row(draft: Backup, manifest: &Manifest) -> Backup {
         size_bytes: shards.iter().map(|shard| shard.size_bytes).sum(),
         stored_bytes: shards.iter().map(|shard| shard.stored_bytes).sum(),
         shards,
+        age_recipients: manifest.age_recipients.clone(),
+        suspicion: manifest.suspicion.clone(),
         ..draft
     }
 }
@@ -341,6 +345,16 @@ fn shard(manifest: &ShardManifest) -> Shard {
         snapshot_at: manifest.snapshot_at,
         upload_started_at: manifest.upload_started_at,
         upload_ended_at: manifest.upload_ended_at,
+        slots: manifest.slots.clone(),
+        stray_keys: walk.stray_keys.unwrap_or(0),
+        impact: manifest.impact.clone(),
+        minimum: walk.minimum.as_ref().map(|minimum| Minimum {
+            redis: minimum.redis.clone(),
+            valkey: minimum.valkey.clone(),
+            databases: minimum.databases,
+            modules: minimum.modules.clone(),
+        }),
+        side_state: manifest.side.is_some(),
     }
 }
 

@@ -138,6 +138,19 @@ pub struct BigKey {
     pub bytes: u64,
 }
 
+/// What is needed to load a dump.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Minimum {
+    /// Least version of Redis, such as `7.0`; absent when no known one can.
+    pub redis: Option<String>,
+    /// Least version of Valkey; absent when no known one can.
+    pub valkey: Option<String>,
+    /// Databases that the server must have.
+    pub databases: u32,
+    /// Modules that it must have loaded, by the names of their types.
+    pub modules: Vec<String>,
+}
+
 /// What the source said about itself, as written.
 ///
 /// A value is absent when the source did not write it, and when it is longer than 128 bytes or not printable ASCII.
@@ -188,6 +201,12 @@ pub struct Summary {
     pub aux: Aux,
     /// What the source said of its slots, when it did.
     pub slots: Option<Slots>,
+    /// What is needed to load the dump; absent when the structure was not followed to the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<Minimum>,
+    /// Keys outside of the slots that were given; absent when none were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stray_keys: Option<u64>,
     /// Whether every number that the source declared, by database and over all slots, is the number found; `None` when
     /// nothing was declared or the structure was not followed to the end. A mismatch is a warning: some writers do
     /// not take their numbers at the moment of the fork.

@@ -125,6 +125,8 @@ fn creation_in(time: &Time, folder: &str, cluster: &str, backup_name: &str) -> C
         stored_bytes: 0,
         compression: "none".to_owned(),
         shards: Vec::new(),
+        age_recipients: Vec::new(),
+        suspicion: None,
     };
     Create { operation, draft: Some(draft), cluster: None, idempotency: None }
 }
@@ -237,6 +239,11 @@ fn shard(at: Timestamp) -> backup::Shard {
         snapshot_at: at,
         upload_started_at: at,
         upload_ended_at: at,
+        slots: Vec::new(),
+        stray_keys: 0,
+        impact: Default::default(),
+        minimum: None,
+        side_state: false,
     }
 }
 

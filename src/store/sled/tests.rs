@@ -70,6 +70,8 @@ fn create(cluster: &str) -> Create {
         stored_bytes: 0,
         compression: "none".to_owned(),
         shards: Vec::new(),
+        age_recipients: Vec::new(),
+        suspicion: None,
     };
     Create { operation, draft: Some(draft), cluster: None, idempotency: None }
 }
