@@ -7,7 +7,7 @@ TEST_FEATURES = --features crash-points
 # Seconds that schemathesis takes.
 CONTRACT_SECS ?= 1200
 
-.PHONY: demo test sdk browser contract bench ci lint servers tools clean help
+.PHONY: demo test engines sdk browser contract bench ci lint servers tools clean help
 
 help:
 	@echo "make demo    build, take a backup of sample data, prove it, clean up"
@@ -21,6 +21,10 @@ help:
 # A Redis server and the tools that tests use as outside judges; nothing happens where they are there already.
 servers:
 	@tests/engines/install-servers
+
+# Real servers of five kinds below target/engines, without touching what is installed; nothing happens where they are there already.
+engines:
+	@tests/engines/fetch-engines
 
 # grpcurl, where Go is; tests that need it are skipped loudly elsewhere.
 tools: servers
