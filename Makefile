@@ -7,11 +7,13 @@ TEST_FEATURES = --features crash-points
 # Seconds that schemathesis takes.
 CONTRACT_SECS ?= 1200
 
-.PHONY: demo test engines sdk browser contract bench ci lint servers tools clean help
+.PHONY: demo test engines matrix sdk browser contract bench ci lint servers tools clean help
 
 help:
 	@echo "make demo    build, take a backup of sample data, prove it, clean up"
 	@echo "make test    build and run every test"
+	@echo "make engines fetch real servers of five kinds into target/engines, for the tests that want every engine"
+	@echo "make matrix  a backup, restored and compared, for every engine, topology and framing; MATRIX_FILE=table.md writes the table"
 	@echo "make sdk     the official Python and Node SDKs, unmodified, over TLS"
 	@echo "make browser a browser's fetch through gRPC-Web, from an allowed page and from a foreign one"
 	@echo "make contract schemathesis against /openapi.json (20 minutes; CONTRACT_SECS=120 for two)"
@@ -36,6 +38,10 @@ demo: servers
 
 test: servers
 	$(CARGO) test $(TEST_FEATURES)
+
+# The whole table; a cell that fails fails the run. At most ten minutes.
+matrix: servers engines
+	REDKEEP_MATRIX_FILE=$(abspath $(MATRIX_FILE)) $(CARGO) test $(TEST_FEATURES) --test it -- --ignored --exact engines::matrix::the_whole_table --nocapture
 
 # Clients of other people, against the program as it is released.
 sdk: servers
@@ -63,11 +69,12 @@ lint:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
 # Twice, because a test that passes once may pass by luck.
-ci: tools lint
+ci: tools engines lint
 	$(CARGO) test $(TEST_FEATURES)
 	$(CARGO) test $(TEST_FEATURES)
 	$(CARGO) build --release
 	target/release/redkeep demo
+	$(MAKE) matrix
 	$(MAKE) sdk
 	CI=true $(MAKE) browser
 	$(MAKE) contract CONTRACT_SECS=120

@@ -7,6 +7,7 @@
 use crate::backup::Labels;
 use crate::cluster::{Adopted, ClusterId, Flavor, FolderId, Health, Host, ONLY_SHARD, Role, Timestamp, Trust, View};
 use crate::redis::facts::Facts;
+use crate::redis::rights::Lacking;
 use crate::redis::source::{self, Barred, Choice, Rules};
 use crate::redis::tls::{Authorities, BadTls, Tls};
 use crate::redis::topology::{Seen, Topology};
@@ -96,6 +97,8 @@ pub struct Definition {
     pub allow_primary: bool,
     /// Whether servers older than 6.2 may be the source.
     pub allow_output_buffer_risk: bool,
+    /// Whether the dump is to be one that older servers can load, where the source can choose.
+    pub portable_dump: bool,
     /// Networks in which discovered hosts are given the credentials; none means the networks of the nodes.
     pub discovery_allow: Vec<IpNet>,
     /// How it was made known.
@@ -188,6 +191,7 @@ impl Definition {
             tls: tls.transpose()?,
             allow_primary: row.allow_primary,
             allow_output_buffer_risk: false,
+            portable_dump: false,
             discovery_allow: Vec::new(),
             origin: Origin::Adopted,
             is_adopting: row.is_adopting,
@@ -219,7 +223,12 @@ impl Definition {
     /// The rules for choosing a source.
     pub fn rules(&self) -> Rules {
         let limits = self.nodes.iter().filter_map(|node| Some((node.address.to_string(), node.memory_limit?)));
-        Rules { allow_primary: self.allow_primary, allow_output_buffer_risk: self.allow_output_buffer_risk, memory_limits: limits.collect() }
+        Rules {
+            allow_primary: self.allow_primary,
+            allow_output_buffer_risk: self.allow_output_buffer_risk,
+            portable_dump: self.portable_dump,
+            memory_limits: limits.collect(),
+        }
     }
 
     /// The machine of a host: snapshots of one machine are taken one after another.
@@ -332,6 +341,8 @@ pub struct Check {
     pub topology: Topology,
     /// The source, if there is one: the best of the fit hosts against which nothing else stands.
     pub source: Option<(Target, Facts)>,
+    /// Rights that its account lacks and that a backup can do without.
+    pub lacking: Option<Lacking>,
     /// Why hosts are not fit.
     pub barred: Vec<Barred>,
     /// What stands against hosts although their facts are good, in the order of their fitness: a missing right, Sentinel.
@@ -477,17 +488,18 @@ impl Fleet {
     pub async fn check(&self, definition: &Definition) -> Result<Check, CredentialsError> {
         let topology = definition.look(PREFLIGHT_TIMEOUT).await?;
         let Choice { fit, barred } = source::choose(&topology, &definition.rules());
-        let (mut source, mut objections) = (None, Vec::new());
+        let (mut source, mut lacking, mut objections) = (None, None, Vec::new());
         for (target, facts) in fit {
             match source::inspect(&target, &facts).await {
-                Ok(()) => {
+                Ok(answer) => {
+                    lacking = Some(answer);
                     source = Some((target, facts));
                     break;
                 }
                 Err(objection) => objections.push((target.name.clone(), objection)),
             }
         }
-        Ok(Check { topology, source, barred, objections })
+        Ok(Check { topology, source, lacking, barred, objections })
     }
 }
 

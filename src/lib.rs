@@ -69,6 +69,7 @@
 //!   transfer      moving what is stored
 //! redis         talking to a server: connection, INFO, topology, choice of source
 //!   replication   the hand-shake of a replica, and the framings
+//!   rights        what the account may do, and the line that gives what is missing
 //!   tls           whose certificates are believed
 //!   local         servers that we start ourselves
 //! auth          who may: subjects, roles, grants

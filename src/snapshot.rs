@@ -15,7 +15,7 @@ use crate::backup::{Impact, Level};
 use crate::cluster::Timestamp;
 use crate::rdb;
 use crate::redis::facts::Facts;
-use crate::redis::replication::{self, OutputBuffer, Transfer};
+use crate::redis::replication::{self, Dialect, OutputBuffer, Transfer};
 use crate::redis::{self, Target};
 use chrono::Utc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -154,6 +154,8 @@ pub struct Request {
     pub folder: Folder,
     /// Whether the source may keep an output buffer for us.
     pub output_buffer: OutputBuffer,
+    /// Which dialect of the dump is asked for.
+    pub dialect: Dialect,
 }
 
 /// Takes a snapshot of one shard and stores it. All of it is durable on return; it is not published.
@@ -166,7 +168,7 @@ pub struct Request {
 pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop: &CancellationToken) -> Result<ShardManifest, Error> {
     meter.wait_for("the source to answer");
     let begin = async {
-        let greeted = replication::greet(&request.source, &request.facts, request.output_buffer).await.map_err(Error::Refused)?;
+        let greeted = replication::greet(&request.source, &request.facts, request.output_buffer, request.dialect).await.map_err(Error::Refused)?;
         let begun = greeted.begin(|what| meter.wait_for(what)).await;
         begun.map_err(|error| if error.is_refusal() { Error::Refused(error) } else { Error::Source(error) })
     };

@@ -12,7 +12,7 @@ use crate::operation::{Door, Fault, Outcome, Policy, Publication, Response, Shar
 use crate::rdb;
 use crate::redis::Target;
 use crate::redis::facts::Facts;
-use crate::redis::replication::OutputBuffer;
+use crate::redis::replication::{Dialect, OutputBuffer};
 use crate::redis::topology;
 use crate::snapshot::{self, Meter};
 use crate::store::{Completion, MANIFEST_BYTES};
@@ -65,6 +65,7 @@ async fn attempt(context: &Context) -> Result<End, End> {
         facts,
         folder: attempt.clone(),
         output_buffer: if cluster.allow_output_buffer_risk { OutputBuffer::Accepted } else { OutputBuffer::Refused },
+        dialect: if cluster.portable_dump { Dialect::Portable } else { Dialect::Own },
     };
     let taken = snapshot::take(&request, &context.inner.storage, &meter, &context.stop).await;
     count(context, &taken);

@@ -1,6 +1,6 @@
 //! A backup holds what its source held: the proof, over every kind of data, source, transfer and compression.
 
-mod proof;
+pub mod proof;
 
 use crate::support::data::{self, Filler};
 use crate::support::resp::{Connection, Pipeline, Value};
@@ -308,6 +308,7 @@ async fn several_segments() {
             source: target.clone(),
             facts,
             output_buffer: redkeep::redis::replication::OutputBuffer::Refused,
+            dialect: redkeep::redis::replication::Dialect::Own,
             folder: folder.clone(),
         };
         let shard = snapshot::take(&request, &storage, &Arc::default(), &CancellationToken::new()).await.expect("a snapshot");
