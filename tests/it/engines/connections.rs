@@ -155,6 +155,10 @@ async fn protected_mode_is_told() {
     };
     for engine in engines::present() {
         on(engine);
+        if engine == REDIS_6_2 {
+            // It guards only a server that was given no address to listen at, and a test's always is.
+            continue;
+        }
         let redis = engine.builder().config("bind 0.0.0.0").config("protected-mode yes").start().await;
         let service = Setup::new().cluster("main", &[&format!("{outside}:{}", redis.port())], "").start().await;
         let (operation, reason, message) = fails(&service.clients, "main").await;

@@ -8,7 +8,7 @@ use crate::support::cluster;
 use crate::support::engines::{self, Engine};
 use crate::support::sentinel;
 use crate::support::server::{RedisServer, Transfer};
-use crate::support::service::Setup;
+use crate::support::service::{OPERATION, Setup, error_of, reason_of};
 use crate::support::{compare, data, load};
 use redkeep::artifacts::manifest::{Manifest, ShardManifest};
 use redkeep::pb::own;
@@ -103,7 +103,12 @@ impl Source {
 async fn cell(engine: Engine, topology: Topology, transfer: Transfer) -> String {
     let source = Source::start(engine, topology, transfer).await;
     let service = Setup::new().cluster("main", &[&source.node], &source.extra).start().await;
-    let backup = service.clients.take("main", "matrix").await;
+    let operation = service.clients.create("main", "matrix").await.expect("the backup is accepted");
+    let operation = service.clients.ended(&operation.id, OPERATION).await;
+    if let Some(error) = error_of(&operation) {
+        panic!("{}: {}", reason_of(&operation), error.message);
+    }
+    let backup = service.clients.all_backups().await.into_iter().find(|backup| backup.operation_id == operation.id).expect("the backup is listed");
     let folder = service.setup.artifact_root().join(&backup.path);
     let manifest: Manifest = serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).expect("there is a manifest")).expect("it can be read");
     let mut versions = BTreeMap::new();

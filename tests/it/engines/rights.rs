@@ -95,7 +95,7 @@ async fn the_line_is_whole_and_heals() {
                 assert_eq!((&*reason, message.ends_with(&format!("ACL SETUSER {name} +psync"))), ("SOURCE_PERMISSION", true), "{message}");
                 redis.command(&["ACL", "SETUSER", name, "+psync"]).await.ok();
             }
-            service.clients.take(name, "healed").await;
+            service.clients.take(name, &format!("healed-{name}")).await;
         }
 
         let answer = check(&service.clients, "least").await;
