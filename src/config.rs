@@ -31,6 +31,9 @@ use std::time::Duration;
 /// Longest configuration file, in bytes.
 const FILE_BYTES: u64 = 1024 * 1024;
 
+/// Most snapshots of one cluster at once: each takes the memory of its buffers.
+const SHARDS_AT_ONCE: u64 = 64;
+
 /// File that is read when none is named and it is there.
 pub const DEFAULT_FILE: &str = "redkeep.toml";
 
@@ -197,6 +200,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let defaults = executor::Options::default();
     let executor = executor::Options {
         workers: section.integer("workers", defaults.workers as u64, 1..=256) as usize,
+        shards_at_once: section.integer("shards_at_once", defaults.shards_at_once as u64, 1..=SHARDS_AT_ONCE) as usize,
         drain: section.duration("drain", defaults.drain, Duration::ZERO..=Duration::from_secs(3600)),
         refork_delay: section.duration("refork_delay", defaults.refork_delay, Duration::ZERO..=Duration::from_secs(24 * 3600)),
         deadline: section.duration("deadline", defaults.deadline, Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600)),

@@ -15,6 +15,7 @@ mod copy;
 mod export;
 mod fault;
 mod record;
+mod shards;
 mod stored;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
@@ -62,6 +63,8 @@ const LEASE: Duration = Duration::from_secs(15);
 pub struct Options {
     /// Operations at once.
     pub workers: usize,
+    /// Snapshots of one cluster at once.
+    pub shards_at_once: usize,
     /// How long running work may go on at a graceful stop.
     pub drain: Duration,
     /// Least wait after a failed attempt that reached the fork.
@@ -80,6 +83,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             workers: 16,
+            shards_at_once: 4,
             drain: Duration::from_secs(30),
             refork_delay: Duration::from_secs(600),
             deadline: Duration::from_secs(3600),

@@ -310,6 +310,7 @@ async fn several_segments() {
             output_buffer: redkeep::redis::replication::OutputBuffer::Refused,
             dialect: redkeep::redis::replication::Dialect::Own,
             folder: folder.clone(),
+            slots: Vec::new(),
         };
         let shard = snapshot::take(&request, &storage, &Arc::default(), &CancellationToken::new()).await.expect("a snapshot");
         let names: Vec<_> = shard.segments.iter().map(|segment| segment.file.clone()).collect();

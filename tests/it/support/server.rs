@@ -487,7 +487,8 @@ impl RedisServer {
 
     /// Whether it is our process that answers, and not another server that took the port in between.
     async fn is_ready(&self) -> io::Result<bool> {
-        let info = self.try_connect().await?.try_command(&["INFO", "everything"]).await?;
+        // Old sentinels know no "everything".
+        let info = self.try_connect().await?.try_command(&["INFO", "all"]).await?;
         if info.error().is_some() {
             return Ok(false);
         }
