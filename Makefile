@@ -10,7 +10,7 @@ CONTRACT_SECS ?= 1200
 # Seconds for each fuzz target.
 FUZZ_SECS ?= 60
 
-.PHONY: demo test fuzz mutants sdk browser contract bench ci lint servers tools clean help
+.PHONY: demo test engines fuzz mutants sdk browser contract bench ci lint servers tools clean help
 
 help:
 	@echo "make demo    build, take a backup of sample data, prove it, clean up"
@@ -26,6 +26,10 @@ help:
 # A Redis server and the tools that tests use as outside judges; nothing happens where they are there already.
 servers:
 	@tests/engines/install-servers
+
+# Real servers of five kinds below target/engines, without touching what is installed; nothing happens where they are there already.
+engines:
+	@tests/engines/fetch-engines
 
 # grpcurl, where Go is; tests that need it are skipped loudly elsewhere.
 tools: servers
@@ -58,7 +62,7 @@ contract: servers
 fuzz:
 	FUZZ_SECS=$(FUZZ_SECS) fuzz/run
 
-mutants: servers
+mutants: engines
 	REDKEEP_MUTANTS=$(or $(MUTANTS),100000) $(CARGO) test $(TEST_FEATURES) --test it -- --nocapture mutants::mutants_are_walked_and_loaded
 
 bench: servers

@@ -78,8 +78,8 @@ Examples:
 
 const IMPORT_EXAMPLES: &str = "\
 Examples:
-  redkeep backup import --cluster main --bucket reports --key old/dump.rdb --wait
-  redkeep backup import --cluster shards --bucket reports --key a.rdb.zst --key b.rdb.zst --name before-the-move";
+  redkeep backup import --cluster main --bucket reports --object old/dump.rdb --wait
+  redkeep backup import --cluster shards --bucket reports --object a.rdb.zst --object b.rdb.zst --name before-the-move";
 
 const TOKEN_EXAMPLES: &str = "\
 Examples:
@@ -610,8 +610,8 @@ pub struct ImportBackup {
     #[arg(long, value_name = "BUCKET")]
     pub bucket: String,
     /// Key of an RDB file in the bucket, such as old/dump.rdb. Given several times, each is a shard, in this order.
-    #[arg(long = "key", value_name = "KEY", required = true)]
-    pub keys: Vec<String>,
+    #[arg(long = "object", value_name = "KEY", required = true)]
+    pub objects: Vec<String>,
     /// Name of the backup, unique in the folder; the service makes one up otherwise.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,

@@ -12,7 +12,8 @@
 //! opcode, a value type, the walk turns *opaque*: the rest is still checksummed, and the summary says what stopped it.
 //!
 //! Reading order: `summary` for what comes out, `layout` for the format as tables, `records` for the reader, then
-//! `length`, `body`, `packed` and `lzf` for what is inside a field, `tally` for the counts, `seal` for the checksum.
+//! `length`, `body`, `packed` and `lzf` for what is inside a field, `tally` for the counts, `slots` and `sketch` for what the
+//! names of keys tell, `seal` for the checksum.
 
 mod body;
 mod layout;
@@ -21,11 +22,15 @@ mod lzf;
 mod packed;
 mod records;
 mod seal;
+mod sketch;
+mod slots;
 mod summary;
 mod tally;
 #[cfg(test)]
 mod tests;
 
+pub use sketch::SKETCH_LENGTH;
+pub use slots::{SLOT_COUNT, SlotSet, slot_of};
 pub use summary::{Aux, BigKey, Checksum, Database, Dialect, Minimum, Opaque, Slots, Summary, Type, TypeCount};
 
 use records::Records;
@@ -36,6 +41,9 @@ pub const DATABASE_LIMIT: usize = 65_536;
 
 /// Size of the header in bytes.
 const HEADER_BYTES: usize = 9;
+
+/// Size of the end mark and the checksum in bytes.
+const END_BYTES: u64 = 9;
 
 /// What is wrong, in words.
 type What = &'static str;
@@ -135,6 +143,21 @@ impl Version {
     }
 }
 
+/// What a walk looks at beside the structure. By default nothing: then names of keys are passed over unread.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Slots that the shard owns: each key is placed, and those outside are counted.
+    pub slots: Option<SlotSet>,
+    /// Key of the hash under which the [`SKETCH_LENGTH`] smallest names are kept. A secret: who has it can try names.
+    pub sketch: Option<[u8; 16]>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("slots", &self.slots).field("sketch", &self.sketch.is_some()).finish()
+    }
+}
+
 /// A walk along one dump.
 ///
 /// Feed it the bytes in order, in pieces of any size; the outcome does not depend on where they were cut.
@@ -164,7 +187,12 @@ impl Default for Walker {
 impl Walker {
     /// Begins at the first byte of a dump.
     pub fn new() -> Self {
-        Self { records: Records::new(), seal: Seal::new(), bytes: 0, failed: None }
+        Self::with(Options::default())
+    }
+
+    /// Begins at the first byte of a dump, to look at more than its structure.
+    pub fn with(options: Options) -> Self {
+        Self { records: Records::new(options), seal: Seal::new(), bytes: 0, failed: None }
     }
 
     /// Takes the next piece, which may be empty; returns how many of its bytes belong to the dump.
@@ -240,7 +268,12 @@ impl Walker {
             return Err(truncated);
         }
         let checksum = if version.sealed() {
-            let stored = if opaque.is_some() { self.seal.kept_back() } else { self.records.stored() };
+            let stored = match &opaque {
+                // What stopped the walk is data, so the end lies behind it; else it would decide where the bytes were cut.
+                Some(opaque) if self.bytes < opaque.offset().saturating_add(END_BYTES) => None,
+                Some(_) => self.seal.kept_back(),
+                None => self.records.stored(),
+            };
             self.seal.verify(stored.ok_or(truncated)?)?
         } else if self.seal.marked() {
             Checksum::NotInFormat
@@ -263,8 +296,11 @@ impl Walker {
             aux: totals.aux,
             slots: totals.slots,
             minimum: None,
-            stray_keys: None,
+            stray_keys: totals.stray_keys,
+            unplaced_keys: totals.unplaced_keys,
+            sketch: totals.sketch,
             counts_match: totals.counts_match,
+            mismatch: totals.mismatch,
         })
     }
 }

@@ -12,12 +12,12 @@ use redkeep::redis::replication::{Framing, MARK_BYTES};
 use redkeep::snapshot::Error;
 use redkeep::snapshot::fuzzing::unframe;
 
-/// Marks like those of servers, and two that begin as they end.
+/// Marks like those of servers, and some that begin as they end. None has a newline: a mark stands in a line.
 const MARKS: [[u8; MARK_BYTES]; 4] = [
     *b"89abcdef01234567fedcba9876543210a1b2c3d4",
     *b"0123456789abcdef0123456789abcdef01234567",
     [b'a'; MARK_BYTES],
-    *b"\nbcdef0123456789abcdef0123456789abcdef0\n",
+    *b"0000000000000000000000000000000000000001",
 ];
 
 /// The payload is framed by its length, with what the upper bits of the switches say too much or too little.

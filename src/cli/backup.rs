@@ -93,7 +93,7 @@ async fn export(session: &Session, args: ExportBackup) -> Result<(), Error> {
 
 async fn import(session: &Session, args: ImportBackup) -> Result<(), Error> {
     let (folder_id, name) = (session.folder.clone(), args.name.unwrap_or_default());
-    let request = own::ImportBackupRequest { folder_id, cluster_id: args.cluster, bucket: args.bucket, keys: args.keys, name };
+    let request = own::ImportBackupRequest { folder_id, cluster_id: args.cluster, bucket: args.bucket, keys: args.objects, name };
     let request = changing(request, args.change.idempotency_key.as_deref())?;
     let operation = session.change(session.backups().import(request)).await?;
     operation::settle(session, operation, args.change.wait).await

@@ -95,7 +95,7 @@ async fn take(context: &Context, bucket: &Bucket, key: &Key, seen: &Seen, index:
         Error::Undecodable(what) => unsound(bucket, key, &format!("it cannot be decompressed: {what}")),
         Error::Snapshot(snapshot::Error::Storage(error)) => fault::storage(&context.operation, &error),
         Error::Snapshot(snapshot::Error::Stopped) => End::Stopped,
-        Error::Snapshot(snapshot::Error::Cut { got, .. }) => unsound(bucket, key, &format!("the dump does not end within its {got} bytes")),
+        Error::Snapshot(snapshot::Error::Cut { .. }) => unsound(bucket, key, "the file ends before the dump does"),
         Error::Snapshot(snapshot::Error::Corrupt(error @ (rdb::Error::Envelope { .. } | rdb::Error::Commands { .. } | rdb::Error::Databases { .. }))) => {
             End::Failed(Failure::new(Reason::SourceVersion, format!("{key} in bucket {}: {error}", bucket.name())))
         }

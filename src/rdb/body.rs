@@ -5,8 +5,11 @@ use super::lzf::{self, Lzf};
 use super::packed::{self, Packed};
 use std::borrow::Cow;
 
-/// Longest string that is looked at as a whole, in bytes, stored and unfolded: names and values of AUX fields.
-const SCRATCH_BYTES: usize = 256;
+/// Longest AUX name and value that is looked at as a whole, in bytes, stored and unfolded.
+pub(super) const TEXT_BYTES: u64 = 256;
+
+/// Longest name of a key that is looked at as a whole, in bytes, stored and unfolded.
+pub(super) const KEY_BYTES: u64 = 64 * 1024;
 
 /// What is still to come of a field.
 #[derive(Debug)]
@@ -96,41 +99,32 @@ pub(super) enum Coding {
     Compressed(usize),
 }
 
-/// The one string at a time that is held whole.
+/// The one string at a time that is held whole. Its memory grows with the bytes that have come, never with a declared length,
+/// and the caller begins no string that is longer than one of the limits above.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    bytes: [u8; SCRATCH_BYTES],
-    len: usize,
+    bytes: Vec<u8>,
     coding: Coding,
 }
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        Self { bytes: [0; SCRATCH_BYTES], len: 0, coding: Coding::Plain }
+        Self { bytes: Vec::new(), coding: Coding::Plain }
     }
 
-    /// True when a string of that many bytes can be held.
-    pub(super) fn fits(bytes: u64) -> bool {
-        bytes <= SCRATCH_BYTES as u64
-    }
-
-    /// Empties the scratch for a string that [`Scratch::fits`].
+    /// Empties the scratch for the next string.
     pub(super) fn begin(&mut self, coding: Coding) {
-        self.len = 0;
+        self.bytes.clear();
         self.coding = coding;
     }
 
     fn fill(&mut self, bytes: &[u8]) {
-        // What does not fit was never begun.
-        if let Some(place) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
-            place.copy_from_slice(bytes);
-            self.len += bytes.len();
-        }
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// The string, once all of it is there.
     pub(super) fn text(&self) -> Result<Cow<'_, [u8]>, What> {
-        let stored = &self.bytes[..self.len];
+        let stored = &self.bytes[..];
         Ok(match self.coding {
             Coding::Plain => Cow::Borrowed(stored),
             Coding::Integer => Cow::Owned(integer(stored).to_string().into_bytes()),
@@ -176,7 +170,6 @@ mod tests {
             assert_eq!(body.feed(b"more", &mut scratch), Ok(Progress::Done(0)));
             assert_eq!(scratch.text().as_deref(), Ok(*text));
         }
-        assert!(Scratch::fits(256) && !Scratch::fits(257));
     }
 
     #[test]

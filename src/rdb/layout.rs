@@ -5,7 +5,7 @@
 
 use super::packed::Packed;
 use super::{Dialect, Type};
-use Part::{AuxName, AuxValue, Each, Items, Kept, Length, ModuleId, Node, Packed as Blob, Raw, ShortDouble, Sized, Text, UnsignedMark};
+use Part::{AuxName, AuxValue, Each, Items, Kept, Key, Length, ModuleId, Node, Packed as Blob, Raw, ShortDouble, Sized, Text, UnsignedMark};
 
 /// Deepest nesting of layouts: a stream, its groups, their consumers, their pending ids.
 pub(super) const DEPTH: usize = 4;
@@ -21,6 +21,8 @@ pub(super) enum Part {
     UnsignedMark,
     /// A module's name and version, as a length.
     ModuleId,
+    /// The name of a key.
+    Key,
     /// A string of any size.
     Text,
     /// A string that must unfold to exactly that many bytes.
@@ -128,32 +130,32 @@ pub(super) fn first(dialect: Dialect, byte: u8) -> First {
 fn value(dialect: Dialect, byte: u8) -> Option<(Type, &'static [Part])> {
     use Packed::{Intset, Listpack, Ziplist, Zipmap};
     Some(match (byte, dialect) {
-        (0, _) => (Type::String, &[Text, Text]),
-        (1, _) => (Type::List, &[Text, Each(&[Text])]),
-        (2, _) => (Type::Set, &[Text, Each(&[Text])]),
-        (3, _) => (Type::Zset, &[Text, Each(&[Text, ShortDouble])]),
-        (4, _) => (Type::Hash, &[Text, Each(&[Text, Text])]),
-        (5, _) => (Type::Zset, &[Text, Each(&[Text, Raw(8)])]),
-        (7, _) => (Type::Module, &[Text, ModuleId, Items]),
-        (9, _) => (Type::Hash, &[Text, Blob(Zipmap)]),
-        (10, _) => (Type::List, &[Text, Blob(Ziplist)]),
-        (11, _) => (Type::Set, &[Text, Blob(Intset)]),
-        (12, _) => (Type::Zset, &[Text, Blob(Ziplist)]),
-        (13, _) => (Type::Hash, &[Text, Blob(Ziplist)]),
-        (14, _) => (Type::List, &[Text, Each(&[Blob(Ziplist)])]),
+        (0, _) => (Type::String, &[Key, Text]),
+        (1, _) => (Type::List, &[Key, Each(&[Text])]),
+        (2, _) => (Type::Set, &[Key, Each(&[Text])]),
+        (3, _) => (Type::Zset, &[Key, Each(&[Text, ShortDouble])]),
+        (4, _) => (Type::Hash, &[Key, Each(&[Text, Text])]),
+        (5, _) => (Type::Zset, &[Key, Each(&[Text, Raw(8)])]),
+        (7, _) => (Type::Module, &[Key, ModuleId, Items]),
+        (9, _) => (Type::Hash, &[Key, Blob(Zipmap)]),
+        (10, _) => (Type::List, &[Key, Blob(Ziplist)]),
+        (11, _) => (Type::Set, &[Key, Blob(Intset)]),
+        (12, _) => (Type::Zset, &[Key, Blob(Ziplist)]),
+        (13, _) => (Type::Hash, &[Key, Blob(Ziplist)]),
+        (14, _) => (Type::List, &[Key, Each(&[Blob(Ziplist)])]),
         (15, _) => (Type::Stream, STREAM_1),
-        (16, _) => (Type::Hash, &[Text, Blob(Listpack)]),
-        (17, _) => (Type::Zset, &[Text, Blob(Listpack)]),
-        (18, _) => (Type::List, &[Text, Each(&[Node])]),
+        (16, _) => (Type::Hash, &[Key, Blob(Listpack)]),
+        (17, _) => (Type::Zset, &[Key, Blob(Listpack)]),
+        (18, _) => (Type::List, &[Key, Each(&[Node])]),
         (19, _) => (Type::Stream, STREAM_2),
-        (20, _) => (Type::Set, &[Text, Blob(Listpack)]),
+        (20, _) => (Type::Set, &[Key, Blob(Listpack)]),
         (21, _) => (Type::Stream, STREAM_3),
         // Release candidates of 7.4 wrote hashes with expiring fields without the leading minimum.
-        (22, Dialect::Redis) => (Type::Hash, &[Text, Each(&[Length, Text, Text])]),
-        (22, Dialect::Valkey) => (Type::Hash, &[Text, Each(&[Text, Text, Raw(8)])]),
-        (23, Dialect::Redis) => (Type::Hash, &[Text, Blob(Listpack)]),
-        (24, Dialect::Redis) => (Type::Hash, &[Text, Raw(8), Each(&[Length, Text, Text])]),
-        (25, Dialect::Redis) => (Type::Hash, &[Text, Raw(8), Blob(Listpack)]),
+        (22, Dialect::Redis) => (Type::Hash, &[Key, Each(&[Length, Text, Text])]),
+        (22, Dialect::Valkey) => (Type::Hash, &[Key, Each(&[Text, Text, Raw(8)])]),
+        (23, Dialect::Redis) => (Type::Hash, &[Key, Blob(Listpack)]),
+        (24, Dialect::Redis) => (Type::Hash, &[Key, Raw(8), Each(&[Length, Text, Text])]),
+        (25, Dialect::Redis) => (Type::Hash, &[Key, Raw(8), Blob(Listpack)]),
         _ => return None,
     })
 }
@@ -166,15 +168,15 @@ const CONSUMERS_1: Part = Each(&[Text, Raw(8), OWNED]);
 const CONSUMERS_3: Part = Each(&[Text, Raw(16), OWNED]);
 
 /// Nodes, number of entries, last id; groups with name, last id, pending entries, consumers.
-const STREAM_1: &[Part] = &[Text, NODES, Length, Length, Length, Each(&[Text, Length, Length, PENDING, CONSUMERS_1])];
+const STREAM_1: &[Part] = &[Key, NODES, Length, Length, Length, Each(&[Text, Length, Length, PENDING, CONSUMERS_1])];
 
 /// Adds the first id, the highest deleted id and the entries ever added; to a group, the entries it has read.
 const STREAM_2: &[Part] =
-    &[Text, NODES, Length, Length, Length, Length, Length, Length, Length, Length, Each(&[Text, Length, Length, Length, PENDING, CONSUMERS_1])];
+    &[Key, NODES, Length, Length, Length, Length, Length, Length, Length, Length, Each(&[Text, Length, Length, Length, PENDING, CONSUMERS_1])];
 
 /// Adds a consumer's last active time.
 const STREAM_3: &[Part] =
-    &[Text, NODES, Length, Length, Length, Length, Length, Length, Length, Length, Each(&[Text, Length, Length, Length, PENDING, CONSUMERS_3])];
+    &[Key, NODES, Length, Length, Length, Length, Length, Length, Length, Length, Each(&[Text, Length, Length, Length, PENDING, CONSUMERS_3])];
 
 /// What a node of a quicklist holds, by its container number.
 pub(super) fn node(container: u64) -> Option<&'static [Part]> {

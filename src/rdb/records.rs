@@ -4,14 +4,14 @@
 //! there, or asks for more. What is too short for a step, which is never more than a head, is carried over to the next
 //! piece; bodies are counted, never held.
 
-use super::body::{Body, Coding, Progress, Scratch};
+use super::body::{Body, Coding, KEY_BYTES, Progress, Scratch, TEXT_BYTES};
 use super::layout::{self, DEPTH, First, Part, Prefix, Record};
 use super::length::{self, HEAD_BYTES, Head};
 use super::lzf::Lzf;
 use super::packed::{HEADER_BYTES, Packed};
 use super::seal::CHECKSUM_BYTES;
 use super::tally::{Field, Tally};
-use super::{Dialect, Error, Opaque, Version, What};
+use super::{Dialect, Error, Opaque, Options, Version, What};
 
 /// Room for the start of a field that is not all there; more than the longest field that is read in one step.
 const CARRY_BYTES: usize = 32;
@@ -40,6 +40,24 @@ struct Frame {
     rounds: u64,
 }
 
+/// What a string that is held whole is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    AuxName,
+    AuxValue,
+    Key,
+}
+
+impl Held {
+    /// Longest one, in bytes.
+    fn limit(self) -> u64 {
+        match self {
+            Self::AuxName | Self::AuxValue => TEXT_BYTES,
+            Self::Key => KEY_BYTES,
+        }
+    }
+}
+
 /// The reader.
 #[derive(Debug)]
 pub(super) struct Records {
@@ -65,8 +83,8 @@ pub(super) struct Records {
     kept: [u64; 3],
     kept_len: usize,
     scratch: Scratch,
-    /// True while the scratch takes a name, false while it takes a value.
-    naming: bool,
+    /// What the string in the scratch is.
+    held: Held,
     field: Option<Field>,
     tally: Tally,
     /// Size of the dump without its checksum, once known.
@@ -75,7 +93,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(options: Options) -> Self {
         Self {
             stage: Stage::Header,
             version: Version { dialect: Dialect::Redis, number: 0 },
@@ -93,9 +111,9 @@ impl Records {
             kept: [0; 3],
             kept_len: 0,
             scratch: Scratch::new(),
-            naming: false,
+            held: Held::AuxName,
             field: None,
-            tally: Tally::default(),
+            tally: Tally::new(options),
             covered: None,
             stored: None,
         }
@@ -308,8 +326,10 @@ impl Records {
             Part::Packed(packed) => self.packed(packed, input)?,
             Part::Raw(bytes) => Some(self.skip(u64::from(bytes), 0, input)),
             Part::ShortDouble => self.short_double(input)?,
-            Part::AuxName => self.scratch(true, input)?,
-            Part::AuxValue if self.field.is_some() => self.scratch(false, input)?,
+            Part::Key if self.tally.names() => self.key(input)?,
+            Part::Key => self.text(input)?,
+            Part::AuxName => self.scratch(Held::AuxName, input)?,
+            Part::AuxValue if self.field.is_some() => self.scratch(Held::AuxValue, input)?,
             Part::AuxValue => self.text(input)?,
             // These three go down a row, and must have left this one in order before.
             Part::Each(row) => return self.each(row, input),
@@ -430,28 +450,50 @@ impl Records {
         }
     }
 
+    /// Reads the name of a key: from where it lies, if it lies there whole and as it is.
+    #[inline]
+    fn key(&mut self, input: &[u8]) -> Step {
+        if let Some((Head::Plain(bytes), took)) = self.head(input)?
+            && bytes <= KEY_BYTES
+            && let Some(name) = input[took..].get(..bytes as usize)
+        {
+            self.tally.name(Some(name), self.expires())?;
+            return Ok(Some(took + name.len()));
+        }
+        self.scratch(Held::Key, input)
+    }
+
     /// Reads the head of a string whose content matters, if it is not too long to matter.
-    fn scratch(&mut self, naming: bool, input: &[u8]) -> Step {
+    fn scratch(&mut self, held: Held, input: &[u8]) -> Step {
+        let fits = |bytes: u64| bytes <= held.limit();
         let (bytes, coding, took) = match self.head(input)? {
-            Some((Head::Plain(bytes), took)) if Scratch::fits(bytes) => (bytes, Coding::Plain, took),
+            Some((Head::Plain(bytes), took)) if fits(bytes) => (bytes, Coding::Plain, took),
             Some((Head::Integer(bytes), took)) => (bytes as u64, Coding::Integer, took),
-            Some((Head::Compressed { stored, declared }, took)) if Scratch::fits(stored) && Scratch::fits(declared) => {
+            Some((Head::Compressed { stored, declared }, took)) if fits(stored) && fits(declared) => {
                 // The sizes are judged as for any other block; the unfolding judges the rest.
                 Lzf::new(stored, declared).map_err(|what| self.malformed(what))?;
                 (stored, Coding::Compressed(declared as usize), took)
             }
             Some(_) => {
-                self.field = None;
+                match held {
+                    Held::AuxName | Held::AuxValue => self.field = None,
+                    Held::Key => self.tally.name(None, self.expires())?,
+                }
                 return self.text(input);
             }
             None => return Ok(None),
         };
-        if naming {
+        if held == Held::AuxName {
             self.field = None;
         }
-        self.naming = naming;
+        self.held = held;
         self.scratch.begin(coding);
         Ok(Some(self.enter(Body::Scratch(bytes), took)))
+    }
+
+    /// Whether the key that is read has an expiry before it.
+    fn expires(&self) -> bool {
+        self.prefixes & (1 << Prefix::Expiry as u8) != 0
     }
 
     /// Passes over a head of `head` bytes and what is at hand of the `bytes` behind it.
@@ -487,7 +529,7 @@ impl Records {
             Progress::More(took) => Ok(Some(took)),
             Progress::Done(took) => {
                 if let Body::Scratch(_) = std::mem::replace(&mut self.body, Body::None) {
-                    self.read_scratch().map_err(malformed)?;
+                    self.read_scratch()?;
                 }
                 Ok(Some(took))
             }
@@ -495,12 +537,17 @@ impl Records {
     }
 
     /// Hands on the string in the scratch.
-    fn read_scratch(&mut self) -> Result<(), What> {
-        let text = self.scratch.text()?;
-        if self.naming {
-            self.field = Field::named(&text);
-        } else if let Some(field) = self.field {
-            self.tally.aux(field, &text);
+    fn read_scratch(&mut self) -> Result<(), Error> {
+        let expires = self.expires();
+        let text = self.scratch.text().map_err(|what| Error::Malformed { offset: self.body_offset, what })?;
+        match self.held {
+            Held::AuxName => self.field = Field::named(&text),
+            Held::AuxValue => {
+                if let Some(field) = self.field {
+                    self.tally.aux(field, &text);
+                }
+            }
+            Held::Key => self.tally.name(Some(&text), expires)?,
         }
         Ok(())
     }
@@ -509,7 +556,7 @@ impl Records {
         let [first, second, third] = self.kept;
         match self.record {
             Record::Key(kind) => {
-                let expires = self.prefixes & (1 << Prefix::Expiry as u8) != 0;
+                let expires = self.expires();
                 let bytes = self.offset - self.started.take().unwrap_or(self.offset);
                 self.prefixes = 0;
                 self.tally.key(kind, expires, bytes)
@@ -520,7 +567,7 @@ impl Records {
             },
             Record::ResizeDb => self.tally.declare(first, second),
             Record::SlotInfo => {
-                self.tally.slot(second, third);
+                self.tally.slot(first, second, third);
                 Ok(())
             }
             Record::Function => {

@@ -76,6 +76,16 @@ pub enum Opaque {
     },
 }
 
+impl Opaque {
+    /// Where the bytes begin that are not followed.
+    pub(super) fn offset(&self) -> u64 {
+        match self {
+            Self::Version { .. } => super::HEADER_BYTES as u64,
+            Self::Opcode { offset, .. } | Self::Type { offset, .. } => *offset,
+        }
+    }
+}
+
 impl fmt::Display for Opaque {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -207,8 +217,21 @@ pub struct Summary {
     /// Keys outside of the slots that were given; absent when none were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stray_keys: Option<u64>,
+    /// Keys whose slot or hash is not known, because their names are longer than 64 KiB; 0 when neither was asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unplaced_keys: u64,
+    /// The 1,024 smallest hashes of key names, ascending; empty when they were not asked for. Not stored with a summary.
+    #[serde(skip)]
+    pub sketch: Vec<u64>,
     /// Whether every number that the source declared, by database and over all slots, is the number found; `None` when
     /// nothing was declared or the structure was not followed to the end. A mismatch is a warning: some writers do
     /// not take their numbers at the moment of the fork.
     pub counts_match: Option<bool>,
+    /// Where the numbers differ, in words for a person; absent when they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mismatch: Option<String>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

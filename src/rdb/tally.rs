@@ -1,7 +1,9 @@
 //! Counting what the records say.
 
+use super::sketch::Sketch;
+use super::slots::{self, Placement};
 use super::summary::{Aux, BigKey, Database, Slots, Type, TypeCount};
-use super::{DATABASE_LIMIT, Error};
+use super::{DATABASE_LIMIT, Error, Options};
 use std::collections::BTreeMap;
 
 /// Most module names kept.
@@ -9,6 +11,9 @@ const MODULE_LIMIT: usize = 64;
 
 /// Most keys kept as the biggest.
 const BIGGEST: usize = 16;
+
+/// Most places of a mismatch that are told by name.
+const MISMATCH_PLACES: usize = 3;
 
 /// Longest AUX value kept, in bytes.
 const AUX_BYTES: usize = 128;
@@ -55,7 +60,8 @@ struct Counts {
     types: [TypeCount; Type::ALL.len()],
 }
 
-/// Counts by database and type. Grows with the number of databases, modules and nothing else.
+/// Counts by database and type, and by slot where that is asked for. Grows with the number of databases, modules and nothing
+/// else.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     databases: Vec<Counts>,
@@ -69,6 +75,9 @@ pub(super) struct Tally {
     modules: Vec<String>,
     aux: Aux,
     slots: Option<Slots>,
+    placement: Option<Placement>,
+    sketch: Option<Sketch>,
+    unplaced: u64,
 }
 
 /// What [`Tally::finish`] has to say.
@@ -80,10 +89,41 @@ pub(super) struct Totals {
     pub(super) biggest: Vec<BigKey>,
     pub(super) aux: Aux,
     pub(super) slots: Option<Slots>,
+    pub(super) stray_keys: Option<u64>,
+    pub(super) unplaced_keys: u64,
+    pub(super) sketch: Vec<u64>,
     pub(super) counts_match: Option<bool>,
+    pub(super) mismatch: Option<String>,
 }
 
 impl Tally {
+    pub(super) fn new(options: Options) -> Self {
+        Self { placement: options.slots.map(Placement::new), sketch: options.sketch.map(|key| Sketch::new(&key)), ..Self::default() }
+    }
+
+    /// Whether [`Tally::name`] is to be told the names of keys.
+    #[inline]
+    pub(super) fn names(&self) -> bool {
+        self.placement.is_some() || self.sketch.is_some()
+    }
+
+    /// The name of a key of the current database; `None` when it is too long to be looked at.
+    #[inline]
+    pub(super) fn name(&mut self, name: Option<&[u8]>, expires: bool) -> Result<(), Error> {
+        let Some(name) = name else {
+            self.unplaced += 1;
+            return Ok(());
+        };
+        let database = self.current()?.index;
+        if let Some(placement) = &mut self.placement {
+            placement.key(name, expires);
+        }
+        if let Some(sketch) = &mut self.sketch {
+            sketch.key(database, name);
+        }
+        Ok(())
+    }
+
     /// Keys so far.
     pub(super) fn keys(&self) -> u64 {
         self.keys
@@ -101,7 +141,10 @@ impl Tally {
     }
 
     /// The source says how much a slot holds.
-    pub(super) fn slot(&mut self, keys: u64, expiring: u64) {
+    pub(super) fn slot(&mut self, slot: u64, keys: u64, expiring: u64) {
+        if let Some(placement) = &mut self.placement {
+            placement.declare(slot, keys, expiring);
+        }
         let slots = self.slots.get_or_insert_default();
         slots.slots += 1;
         slots.keys = slots.keys.saturating_add(keys);
@@ -155,8 +198,8 @@ impl Tally {
             Field::SlotInfo => {
                 let numbers: Vec<Option<u64>> = value.split(',').map(|number| number.parse().ok()).collect();
                 // Fields of other shapes are hints of writers yet to come.
-                if let [Some(_), Some(keys), Some(expiring), ..] = numbers[..] {
-                    self.slot(keys, expiring);
+                if let [Some(slot), Some(keys), Some(expiring), ..] = numbers[..] {
+                    self.slot(slot, keys, expiring);
                 }
                 return;
             }
@@ -167,14 +210,38 @@ impl Tally {
     /// Ends the count. `whole` says that every record was counted.
     pub(super) fn finish(self, whole: bool) -> Totals {
         let databases: Vec<Database> = self.positions.values().filter_map(|&position| self.databases.get(position)).map(Counts::database).collect();
+        let (mismatch, declared) = if whole { self.compare(&databases) } else { (None, false) };
+        Totals {
+            databases,
+            functions: self.functions,
+            modules: self.modules,
+            biggest: self.biggest,
+            aux: self.aux,
+            slots: self.slots,
+            stray_keys: self.placement.as_ref().map(Placement::stray_keys),
+            unplaced_keys: self.unplaced,
+            sketch: self.sketch.map(Sketch::finish).unwrap_or_default(),
+            counts_match: declared.then_some(mismatch.is_none()),
+            mismatch,
+        }
+    }
+
+    /// Where what was found is not what was declared, and whether anything was declared at all.
+    fn compare(&self, databases: &[Database]) -> (Option<String>, bool) {
+        let declared = |database: &Database| Some((database.declared_keys?, database.declared_expiring?));
         let by_database = databases.iter().filter_map(|database| {
-            let declared = (database.declared_keys?, database.declared_expiring?);
-            Some(declared == (database.keys, database.expiring))
+            let (declared, found) = (declared(database)?, (database.keys, database.expiring));
+            (declared != found).then(|| slots::words(&format!("database {}", database.index), declared, found))
         });
-        let expiring: u64 = databases.iter().map(|database| database.expiring).sum();
-        let by_slot = self.slots.map(|slots| (slots.keys, slots.expiring) == (self.keys, expiring));
-        let counts_match = by_database.chain(by_slot).reduce(|all, one| all && one).filter(|_| whole);
-        Totals { databases, functions: self.functions, modules: self.modules, biggest: self.biggest, aux: self.aux, slots: self.slots, counts_match }
+        let found = (self.keys, databases.iter().map(|database| database.expiring).sum());
+        let in_sum = self.slots.and_then(|slots| slots.fault(found));
+        let placement = self.placement.as_ref().filter(|_| self.slots.is_some() && self.unplaced == 0);
+        let by_slot = placement.into_iter().flat_map(Placement::faults);
+        let mut faults = by_database.chain(by_slot).chain(in_sum);
+        let told: Vec<String> = faults.by_ref().take(MISMATCH_PLACES).collect();
+        let more = faults.count();
+        let words = told.join("; ") + &if more > 0 { format!("; and {more} more places") } else { String::new() };
+        ((!words.is_empty()).then_some(words), self.slots.is_some() || databases.iter().any(|database| declared(database).is_some()))
     }
 
     /// The current database; number 0 before any was named.

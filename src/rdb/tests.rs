@@ -1,5 +1,6 @@
 //! The walk as a whole: dumps of real servers, dumps put together byte by byte, and what must never pass.
 
+use super::body::KEY_BYTES;
 use super::*;
 use std::collections::BTreeMap;
 
@@ -31,6 +32,19 @@ fn walk_in(bytes: &[u8], mut cut: impl FnMut(usize) -> usize) -> Result<Summary,
 
 fn walk(bytes: &[u8]) -> Result<Summary, Error> {
     walk_in(bytes, |left| left)
+}
+
+/// Walks `bytes` with these options, whole and cut in two ways; the outcome must be the same.
+fn walk_with(options: &Options, bytes: &[u8]) -> Result<Summary, Error> {
+    let in_pieces = |size: usize| {
+        let mut walker = Walker::with(options.clone());
+        bytes.chunks(size).try_for_each(|piece| walker.feed(piece).map(drop))?;
+        walker.finish()
+    };
+    let whole = in_pieces(bytes.len());
+    assert_eq!(in_pieces(1), whole, "byte by byte");
+    assert_eq!(in_pieces(7), whole, "in pieces of 7");
+    whole
 }
 
 /// A fixed row of numbers without a pattern.
@@ -583,4 +597,55 @@ fn values_that_are_stored() {
     // Goal: a summary can go into a manifest and come back. Method: the compiler.
     fn stored<T: serde::Serialize + serde::de::DeserializeOwned>() {}
     stored::<Summary>();
+}
+
+#[test]
+fn names_of_keys() {
+    // Goal: every name is placed and hashed as the text that it is, however it is stored. Method: `1234567890` plain, as an
+    // integer and compressed, and `aaaaaaaaaa`, beside a name that is too long; the same walk without options tells nothing.
+    let text = |dump: Dump, stored: &[u8]| dump.raw(&[0]).raw(stored).text("v");
+    let long = |dump: Dump| dump.raw(&[0]).length(KEY_BYTES + 1).raw(&vec![b'k'; KEY_BYTES as usize + 1]).text("v");
+    let bomb = [&[0xc3, 0x41, 0x00, 0x80, 0, 1, 0, 1][..], &[0, b'a'], &[0xe0, 255, 0].repeat(84)[..], &[0xe0, 0, 0]].concat();
+    let plain = Dump::new("REDIS0009").raw(&[0xfe, 3]);
+    let plain = text(text(plain, b"\x0a1234567890"), b"\x0aaaaaaaaaaa");
+    let packed = Dump::new("REDIS0009").raw(&[0xfe, 3]);
+    let packed = text(text(packed, &[0xc2, 0xd2, 0x02, 0x96, 0x49]), &[0xc3, 5, 10, 0, b'a', 0xe0, 0, 0]);
+    let slot = slot_of(b"1234567890");
+    let options = Options { slots: Some(SlotSet::from_ranges([(slot, slot)])), sketch: Some([7; 16]) };
+    let (plain_end, packed_end) = (plain.clone().end(), packed.clone().end());
+    let (one, other) = (walk_with(&options, &plain_end).expect("sound"), walk_with(&options, &packed_end).expect("sound"));
+    assert_eq!((one.stray_keys, one.unplaced_keys, one.sketch.len()), (Some(1), 0, 2));
+    assert_eq!((other.stray_keys, other.unplaced_keys, &other.sketch), (Some(1), 0, &one.sketch));
+    let with_long = walk_with(&options, &long(plain).end()).expect("sound");
+    assert_eq!((with_long.stray_keys, with_long.unplaced_keys, &with_long.sketch), (Some(1), 1, &one.sketch));
+    let unfolded = walk(&text(packed.clone(), &bomb).end()).expect_err("declares more than it holds");
+    assert_eq!(walk_with(&options, &text(packed, &bomb).end()), Err(unfolded));
+    let without = walk(&plain_end).expect("sound");
+    assert_eq!((without.stray_keys, without.unplaced_keys, without.sketch), (None, 0, vec![]));
+    assert!(!format!("{options:?} {:?}", Walker::with(options.clone())).contains("7, 7"));
+}
+
+#[test]
+fn numbers_of_slots() {
+    // Goal: with slots each slot is held against its own number, without them only the sum. Method: two slots whose numbers
+    // were exchanged.
+    let (foo, bar) = (slot_of(b"foo"), slot_of(b"bar"));
+    let info = |dump: Dump, slot: u16, keys: u64| dump.raw(&[0xf4]).length(u64::from(slot)).length(keys).raw(&[0]);
+    let dump = |one: u64, other: u64| {
+        let dump = info(info(Dump::new("REDIS0012").raw(&[0xfe, 0, 0xfb, 3, 0]), foo, one), bar, other);
+        ["foo", "{foo}1", "bar"].into_iter().fold(dump, |dump, key| dump.raw(&[0]).text(key).text("v")).end()
+    };
+    let options = Options { slots: Some(SlotSet::from_ranges([(0, 16_383)])), sketch: None };
+    let summary = walk_with(&options, &dump(2, 1)).expect("sound");
+    assert_eq!((summary.counts_match, summary.mismatch, summary.stray_keys), (Some(true), None, Some(0)));
+    let summary = walk_with(&options, &dump(1, 2)).expect("sound");
+    assert_eq!(summary.counts_match, Some(false));
+    let words = summary.mismatch.expect("two slots are wrong");
+    assert_eq!(
+        words,
+        format!("slot {bar}: 2 keys and 0 expiring were declared, 1 and 0 found; slot {foo}: 1 keys and 0 expiring were declared, 2 and 0 found")
+    );
+    assert_eq!(walk_all_ways(&dump(1, 2)).expect("sound").counts_match, Some(true));
+    let sum = walk_all_ways(&dump(2, 2)).expect("sound");
+    assert_eq!(sum.mismatch.as_deref(), Some("all slots: 4 keys and 0 expiring were declared, 3 and 0 found"));
 }

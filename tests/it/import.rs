@@ -172,7 +172,7 @@ async fn what_is_no_sound_dump_is_refused_with_the_reason() {
     let mut enveloped = b"VCS\x01\x02\0\x01".to_vec();
     enveloped.extend_from_slice(&packed);
     let cases: Vec<(&str, Vec<u8>, &str, &str)> = vec![
-        ("empty", Vec::new(), "SNAPSHOT_CORRUPT", "ended after 0 bytes"),
+        ("empty", Vec::new(), "SNAPSHOT_CORRUPT", "ends before the dump does"),
         ("noise", Noise::new(7).bytes(5000), "SNAPSHOT_CORRUPT", "not an rdb"),
         ("text", b"*1\r\n$4\r\nPING\r\n".to_vec(), "SNAPSHOT_CORRUPT", "not an rdb"),
         ("cut", dump.cut(length - 1).to_vec(), "SNAPSHOT_CORRUPT", "is no sound dump"),
@@ -388,14 +388,14 @@ async fn the_command_and_the_path_do_the_same() {
         let output = command.output().await.unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    let line = ["backup", "import", "--cluster", "main", "--bucket", "reports", "--key", "a.rdb", "--name", "first", "--wait"];
+    let line = ["backup", "import", "--cluster", "main", "--bucket", "reports", "--object", "a.rdb", "--name", "first", "--wait"];
     let (code, told, log) = redkeep(&line).await;
     assert_eq!((code, told.contains("of cluster main is AVAILABLE") && told.contains("9 keys")), (Some(0), true), "{told} {log}");
     assert_eq!(redkeep(&line).await.0, Some(4));
     for (bucket, exit) in [("nowhere", 3), ("elsewhere", 5)] {
-        assert_eq!(redkeep(&["backup", "import", "--cluster", "main", "--bucket", bucket, "--key", "a.rdb"]).await.0, Some(exit));
+        assert_eq!(redkeep(&["backup", "import", "--cluster", "main", "--bucket", bucket, "--object", "a.rdb"]).await.0, Some(exit));
     }
-    let (code, _, log) = redkeep(&["backup", "import", "--cluster", "main", "--bucket", "reports", "--key", "none", "--wait"]).await;
+    let (code, _, log) = redkeep(&["backup", "import", "--cluster", "main", "--bucket", "reports", "--object", "none", "--wait"]).await;
     assert_eq!((code, log.contains("has no object none")), (Some(1), true), "{log}");
     let body = serde_json::json!({ "clusterId": "main", "bucket": "reports", "keys": ["a.rdb"], "name": "second" });
     let client = reqwest::Client::builder().build().unwrap();

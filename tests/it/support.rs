@@ -14,6 +14,7 @@
 pub mod answers;
 pub mod compare;
 pub mod data;
+pub mod engines;
 pub mod http;
 pub mod issuer;
 pub mod load;

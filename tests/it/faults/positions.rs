@@ -56,6 +56,28 @@ async fn a_payload_comes_whole_in_two_reads_cut_anywhere() {
     }
 }
 
+/// Goal: where a dump was cut does not decide what it is. Method: one whose walk stops inside what may be its checksum, found by
+/// fuzzing: a value of 255 stands before it, which looks like an end mark.
+#[test]
+fn a_walk_that_stops_near_the_end_ends_the_same_at_any_cut() {
+    let mut stopped = 0;
+    for key in 0..=u8::MAX {
+        let mut dump = [b"REDIS0010\xfe\0\0\x01", &[key][..], b"\x01\xff"].concat();
+        dump.extend_from_slice(&crate::support::rdb_bytes::crc64(&dump).to_le_bytes());
+        let mut walk = |length: usize| {
+            let mut walker = Walker::new();
+            for piece in dump.chunks(length) {
+                walker.feed(piece)?;
+            }
+            stopped += usize::from(walker.opaque().is_some());
+            walker.finish()
+        };
+        let outcomes: Vec<_> = [dump.len(), 1, 5, 17].map(&mut walk).to_vec();
+        assert!(outcomes[0].is_err() && outcomes.iter().all(|outcome| *outcome == outcomes[0]), "key {key}: {outcomes:?}");
+    }
+    assert!(stopped > 100, "{stopped}");
+}
+
 #[tokio::test]
 async fn a_flipped_bit_is_found_at_every_byte() {
     let dump = small();

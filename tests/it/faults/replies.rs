@@ -105,7 +105,8 @@ async fn every_answer_that_is_no_snapshot_is_told() {
         match *reason {
             "SOURCE_PERMISSION" | "SOURCE_CREDENTIALS" | "SOURCE_VERSION" => assert_eq!(attempts, 1, "{reason}: {words:?}"),
             "SOURCE_NOT_READY" => assert!(attempts >= 2 && server.counts().psyncs >= 2, "{reason}: {words:?}"),
-            _ => assert_eq!((attempts, reason_of(operation).as_str()), (1, "DEADLINE_EXCEEDED"), "{reason}: {words:?}"),
+            // It may have forked, so another attempt would come too late.
+            _ => assert_eq!(attempts, 1, "{reason}: {words:?}"),
         }
     }
     assert_nothing_available(&service.clients).await;

@@ -60,7 +60,12 @@ fn program() -> PathBuf {
     std::env::var_os(PROGRAM_VARIABLE).map_or_else(|| PathBuf::from("redis-server"), PathBuf::from)
 }
 
-fn version_of(program: &Path) -> Version {
+/// The version that a server program tells.
+///
+/// # Panics
+///
+/// When it does not start.
+pub fn version_of(program: &Path) -> Version {
     let output = Command::new(program).arg("--version").output().unwrap_or_else(|error| {
         panic!(
             "{} does not start ({error}): the tests need a real Redis or Valkey; install one (Debian: apt-get install redis-server) or name one in {PROGRAM_VARIABLE}",
