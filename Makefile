@@ -7,7 +7,10 @@ TEST_FEATURES = --features crash-points
 # Seconds that schemathesis takes.
 CONTRACT_SECS ?= 1200
 
-.PHONY: demo test engines matrix sdk browser contract bench ci lint servers tools clean help
+# Seconds for each fuzz target.
+FUZZ_SECS ?= 60
+
+.PHONY: demo test engines matrix fuzz mutants sdk browser contract bench ci lint servers tools clean help
 
 help:
 	@echo "make demo    build, take a backup of sample data, prove it, clean up"
@@ -17,6 +20,8 @@ help:
 	@echo "make sdk     the official Python and Node SDKs, unmodified, over TLS"
 	@echo "make browser a browser's fetch through gRPC-Web, from an allowed page and from a foreign one"
 	@echo "make contract schemathesis against /openapi.json (20 minutes; CONTRACT_SECS=120 for two)"
+	@echo "make fuzz    cargo fuzz on framing, walk and manifest, a minute each (FUZZ_SECS=3600 for an hour)"
+	@echo "make mutants 100,000 spoiled dumps, walked and loaded by real servers (MUTANTS=1000 for fewer)"
 	@echo "make bench   measure a backup against redis-cli and zstd, and requests against bare servers (about 15 minutes)"
 	@echo "make ci      what a change must pass: lint, documentation, tests twice, clients of others, small benches"
 
@@ -59,6 +64,13 @@ contract: servers
 	$(CARGO) build --release
 	REDKEEP_BIN=target/release/redkeep REDKEEP_CONTRACT_SECS=$(CONTRACT_SECS) tests/outside/contract/run
 
+# Builds the program once more, with counters in it.
+fuzz:
+	FUZZ_SECS=$(FUZZ_SECS) fuzz/run
+
+mutants: engines
+	REDKEEP_MUTANTS=$(or $(MUTANTS),100000) $(CARGO) test $(TEST_FEATURES) --test it -- --nocapture mutants::mutants_are_walked_and_loaded
+
 bench: servers
 	$(CARGO) bench --bench backup
 	$(CARGO) bench --bench requests
@@ -78,6 +90,7 @@ ci: tools engines lint
 	$(MAKE) sdk
 	CI=true $(MAKE) browser
 	$(MAKE) contract CONTRACT_SECS=120
+	$(MAKE) fuzz
 	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(CARGO) bench --bench backup
 	REDKEEP_BENCH_SECS=1 REDKEEP_BENCH_ROUNDS=1 $(CARGO) bench --bench requests
 

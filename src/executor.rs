@@ -14,6 +14,10 @@ mod collect;
 mod copy;
 mod export;
 mod fault;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod import;
 mod record;
 mod shards;
 mod stored;
@@ -26,7 +30,7 @@ use crate::backup::{Backup, BackupId, Labels, Name, Origin, Source, State as Bac
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::failure::Reason;
 use crate::fleet::{Definition, Fleet};
-use crate::operation::{Door, Epoch, ExportTarget, Operation, OperationId, Policy, Progress, Spec, State, Tally};
+use crate::operation::{Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Policy, Progress, Spec, State, Tally};
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
 use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETRIES, SNAPSHOT_BYTES};
 use attempt::Running;
@@ -340,6 +344,40 @@ impl Executor {
         self.submit(Create { operation, draft: None, cluster: None, idempotency: caller.idempotency() }).await
     }
 
+    /// Accepts that dumps in a bucket become a backup of a cluster, which need not be known. Durable on return; the work begins
+    /// after it. Whether the bucket is there for the folder is to be asked before, as with an export.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] when a key is no [key](crate::artifacts::bucket::Key) or there are too many, which the caller has to
+    /// look at before; [`Error::ClusterTaken`] when the cluster's id is another folder's; else as [`Store::create`].
+    pub async fn import_backup(
+        &self,
+        folder: FolderId,
+        cluster: ClusterId,
+        source: ImportSource,
+        name: Name,
+        door: Door,
+        caller: Caller,
+    ) -> Result<Operation, Error> {
+        let bytes: usize = source.keys.iter().map(String::len).sum();
+        if source.keys.is_empty() || source.keys.len() > ImportSource::KEYS || bytes > ImportSource::KEYS_BYTES {
+            return Err(Error::Invalid("an import has too many keys, or none".to_owned()));
+        }
+        for key in &source.keys {
+            key.parse::<Key>().map_err(|bad| Error::Invalid(format!("{key} cannot be a key: it {bad}")))?;
+        }
+        let known = self.0.fleet.get(&cluster);
+        if known.as_ref().is_some_and(|known| known.folder_id != folder) {
+            return Err(Error::ClusterTaken(cluster));
+        }
+        let backup_id = BackupId::new();
+        let mut operation = self.operation(folder, cluster, Some(backup_id), door, Spec::ImportBackup(source), &caller);
+        operation.zone = known.as_ref().and_then(|cluster| cluster.zone.clone());
+        let row = Backup { source: known.map(|cluster| self.source(&cluster)), ..self.draft(&operation, backup_id, name, Labels::new()) };
+        self.submit(Create { operation, draft: Some(row), cluster: None, idempotency: caller.idempotency() }).await
+    }
+
     fn operation(&self, folder_id: FolderId, cluster_id: ClusterId, backup_id: Option<BackupId>, door: Door, spec: Spec, caller: &Caller) -> Operation {
         let now = Utc::now();
         let deadline = TimeDelta::from_std(self.0.options.deadline).unwrap_or(TimeDelta::days(1));
@@ -349,6 +387,7 @@ impl Executor {
             Spec::DeleteBackup => "Delete a backup",
             Spec::CopyBackup { .. } => "Copy a backup",
             Spec::ExportBackup(_) => "Export a backup",
+            Spec::ImportBackup(_) => "Import a backup",
             Spec::AdoptCluster => "Adopt a cluster",
             Spec::UpdateConnection => "Change how a cluster is reached",
             Spec::ForgetCluster => "Forget a cluster",

@@ -42,6 +42,9 @@ pub const DATABASE_LIMIT: usize = 65_536;
 /// Size of the header in bytes.
 const HEADER_BYTES: usize = 9;
 
+/// Size of the end mark and the checksum in bytes.
+const END_BYTES: u64 = 9;
+
 /// What is wrong, in words.
 type What = &'static str;
 
@@ -265,7 +268,12 @@ impl Walker {
             return Err(truncated);
         }
         let checksum = if version.sealed() {
-            let stored = if opaque.is_some() { self.seal.kept_back() } else { self.records.stored() };
+            let stored = match &opaque {
+                // What stopped the walk is data, so the end lies behind it; else it would decide where the bytes were cut.
+                Some(opaque) if self.bytes < opaque.offset().saturating_add(END_BYTES) => None,
+                Some(_) => self.seal.kept_back(),
+                None => self.records.stored(),
+            };
             self.seal.verify(stored.ok_or(truncated)?)?
         } else if self.seal.marked() {
             Checksum::NotInFormat

@@ -7,6 +7,10 @@
 //! Knows nothing of operations: what a failure means for the next attempt is the executor's business.
 
 mod encode;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod import;
 mod payload;
 
 use crate::artifacts::manifest::{Segment, ShardManifest};
@@ -227,7 +231,7 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
 
     let mut first_at = None;
     let reading = read(&mut transfer, pieces, &mut spare_in, &ended, meter, &mut first_at);
-    let storing = store(request, storage, parts_in, spare_parts, meter);
+    let storing = store(&request.shard_name, &request.folder, storage, parts_in, spare_parts, meter);
     let work = async {
         // The reader stops when the encoder is content or has failed; the uploader when the encoder has dropped its end.
         let (read, stored, summary) = tokio::join!(reading, storing, summary);
@@ -345,7 +349,8 @@ async fn read(
 }
 
 async fn store(
-    request: &Request,
+    shard_name: &str,
+    folder: &Folder,
     storage: &Storage,
     mut parts: mpsc::Receiver<encode::Output>,
     spare: mpsc::Sender<Vec<u8>>,
@@ -360,8 +365,8 @@ async fn store(
                 let upload = match &mut open {
                     Some((_, upload)) => upload,
                     None => {
-                        let file = file_name(&request.shard_name, segments.len(), storage);
-                        let upload = storage.upload(&request.folder, &file).await?;
+                        let file = file_name(shard_name, segments.len(), storage);
+                        let upload = storage.upload(folder, &file).await?;
                         &mut open.insert((file, OpenUpload(Some(upload)))).1
                     }
                 };

@@ -12,16 +12,17 @@
 //! are opened one inside the other, each by its own name, so that a link that somebody puts there leads nowhere. Files are
 //! made for the owner and readable by the group, folders likewise: give the root's group to those who fetch exports.
 
-use super::{Error, SEAL_TIMEOUT};
-use crate::cluster::{BucketName, FolderId};
+use super::{Error, PART_TIMEOUT, SEAL_TIMEOUT};
+use crate::cluster::{BucketName, FolderId, Timestamp};
 use aws_lc_rs::digest;
+use bytes::Bytes;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -41,6 +42,9 @@ const FOLDER_TRIES: usize = 3;
 
 /// Length of a piece of an object that is read back, in bytes.
 const PIECE_BYTES: usize = 1024 * 1024;
+
+/// Longest range of an object that is read at once, in bytes.
+pub const READ_BYTES: usize = PIECE_BYTES;
 
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o750);
 const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
@@ -184,6 +188,42 @@ impl Bucket {
         .await
     }
 
+    /// Looks at the object under a key; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] when something that is no object lies there, else [`Error`].
+    pub async fn look(&self, key: &Key) -> Result<Option<Seen>, Error> {
+        let (root, key) = (self.options.root.clone(), key.clone());
+        blocking(SEAL_TIMEOUT, move || Ok(existing(open_object(&root, &key))?.map(|(_, seen)| seen))).await
+    }
+
+    /// Reads a range of the object that was seen under a key: at most [`READ_BYTES`] from `from` on, and fewer only at its end.
+    /// What was changed since it was seen is never read as if it were the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] when there is none any more, [`Error::Corrupt`] when it is another than was seen, else [`Error`].
+    pub async fn read_range(&self, key: &Key, seen: &Seen, from: u64) -> Result<Bytes, Error> {
+        let (root, key, seen) = (self.options.root.clone(), key.clone(), seen.clone());
+        blocking(PART_TIMEOUT, move || {
+            let changed = || Error::Corrupt { name: key.to_string(), what: "it changed while it was read".to_owned() };
+            let (file, present) = open_object(&root, &key)?;
+            if present != seen {
+                return Err(changed());
+            }
+            let length = seen.bytes.saturating_sub(from).min(READ_BYTES as u64);
+            let mut piece = vec![0; usize::try_from(length).unwrap_or(READ_BYTES)];
+            file.read_exact_at(&mut piece, from).map_err(|fault| match fault.kind() {
+                io::ErrorKind::UnexpectedEof => changed(),
+                _ => Error::from_io(fault),
+            })?;
+            // Bytes that were written after the first look would be told by the second.
+            if mark(&file)? != seen { Err(changed()) } else { Ok(Bytes::from(piece)) }
+        })
+        .await
+    }
+
     /// Begins to write an object where nobody looks: number `number` of `staging`, which is a name that nothing else uses.
     ///
     /// # Errors
@@ -296,6 +336,17 @@ impl Bucket {
     }
 }
 
+/// An object of a bucket, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// When it was last written, where the bucket tells.
+    pub modified_at: Option<Timestamp>,
+    /// What tells it from another under the same key: it is another text once the object is another.
+    mark: String,
+}
+
 /// An object that is being written. It is nothing to anybody before it is published.
 #[derive(Debug)]
 pub struct Staged {
@@ -375,6 +426,26 @@ fn existing<T>(found: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
+/// Opens an object to read it. Anything but a file of its own is refused, and none is waited for.
+fn open_object(root: &Path, key: &Key) -> Result<(File, Seen), Error> {
+    let (folders, name) = key.parts();
+    let folder = walk(root, folders, Absent::Refuse)?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(&folder, name, flags, Mode::empty()).map_err(error)?);
+    if !file.metadata().map_err(Error::from_io)?.is_file() {
+        return Err(Error::Exists(name.to_owned()));
+    }
+    let seen = mark(&file)?;
+    Ok((file, seen))
+}
+
+fn mark(file: &File) -> Result<Seen, Error> {
+    let stat = file.metadata().map_err(Error::from_io)?;
+    // The time of the last change is there because whoever writes can set that of the last writing.
+    let mark = format!("{}:{}:{}.{}:{}.{}", stat.dev(), stat.ino(), stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec());
+    Ok(Seen { bytes: stat.len(), modified_at: stat.modified().ok().map(Timestamp::from), mark })
+}
+
 /// Whether a file holds exactly these bytes.
 fn holds(folder: &OwnedFd, name: &str, bytes: u64, sha256: &str) -> Result<bool, Error> {
     let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(error)?;
@@ -417,7 +488,7 @@ async fn blocking<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn bucket() -> (tempfile::TempDir, Bucket, PathBuf) {
         let around = tempfile::tempdir().unwrap();
@@ -494,6 +565,37 @@ mod tests {
         let mode = |path: &str| std::fs::metadata(root.join(path)).unwrap().permissions().mode() & 0o777;
         // Never more than this; the process may be told to give less.
         assert_eq!((mode("daily") & !0o750, mode("daily/a.rdb") & !0o640), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn an_object_is_read_as_it_was_seen_or_not_at_all() {
+        let (_around, bucket, root) = bucket();
+        let (object, path) = (key("dump.rdb"), root.join("dump.rdb"));
+        assert_eq!(bucket.look(&object).await.unwrap(), None);
+        let bytes: Vec<u8> = (0..READ_BYTES + 100).map(|at| (at % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let seen = bucket.look(&object).await.unwrap().unwrap();
+        assert_eq!(seen.bytes, bytes.len() as u64);
+        assert!(seen.modified_at.is_some());
+        assert_eq!(bucket.read_range(&object, &seen, 0).await.unwrap(), bytes[..READ_BYTES]);
+        assert_eq!(bucket.read_range(&object, &seen, READ_BYTES as u64).await.unwrap(), bytes[READ_BYTES..]);
+        assert_eq!(bucket.read_range(&object, &seen, seen.bytes).await.unwrap(), b""[..]);
+        let differs = async || matches!(bucket.read_range(&object, &seen, 0).await, Err(Error::Corrupt { name, .. }) if name == "dump.rdb");
+        // Longer, then as long but another file, then gone.
+        std::fs::write(&path, vec![1; bytes.len() + 1]).unwrap();
+        assert!(differs().await);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(differs().await);
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(bucket.read_range(&object, &seen, 0).await, Err(Error::Missing(_))));
+        // What is no file of its own is not even waited for.
+        std::fs::create_dir(&path).unwrap();
+        assert!(matches!(bucket.look(&object).await, Err(Error::Exists(_))));
+        symlink("/etc/hostname", root.join("link")).unwrap();
+        assert!(matches!(bucket.look(&key("link")).await, Err(Error::Denied(_))));
+        rustix::fs::mknodat(CWD, root.join("pipe"), FileType::Fifo, FILE_MODE, 0).unwrap();
+        assert!(matches!(bucket.look(&key("pipe")).await, Err(Error::Exists(_))));
     }
 
     #[tokio::test]

@@ -1,10 +1,11 @@
-//! `redkeep backup`: taking, listing, showing, changing, copying, exporting and deleting backups.
+//! `redkeep backup`: taking, listing, showing, changing, copying, exporting, importing and deleting backups.
 
 use super::client::{Session, changing};
 use super::error::Error;
 use super::table::{self, Facts, Grid};
 use super::{
-    BackupCommand, CopyBackup, CreateBackup, DeleteBackup, Expires, ExportBackup, ListOfCluster, Output, UpdateBackup, json, labels, operation, print, text,
+    BackupCommand, CopyBackup, CreateBackup, DeleteBackup, Expires, ExportBackup, ImportBackup, ListOfCluster, Output, UpdateBackup, json, labels, operation,
+    print, text,
 };
 use crate::pb::own::backup::{Level, State};
 use crate::pb::own::{self, Backup, ShardArtifact};
@@ -20,6 +21,7 @@ pub(super) async fn run(session: &Session, command: BackupCommand) -> Result<(),
         BackupCommand::Update(args) => update(session, args).await,
         BackupCommand::Copy(args) => copy(session, args).await,
         BackupCommand::Export(args) => export(session, args).await,
+        BackupCommand::Import(args) => import(session, args).await,
         BackupCommand::Delete(args) => delete(session, args).await,
     }
 }
@@ -86,6 +88,14 @@ async fn export(session: &Session, args: ExportBackup) -> Result<(), Error> {
     let request = own::ExportBackupRequest { backup_id: args.id, bucket: args.bucket, path, as_stored: args.as_stored };
     let request = changing(request, args.change.idempotency_key.as_deref())?;
     let operation = session.change(session.backups().export(request)).await?;
+    operation::settle(session, operation, args.change.wait).await
+}
+
+async fn import(session: &Session, args: ImportBackup) -> Result<(), Error> {
+    let (folder_id, name) = (session.folder.clone(), args.name.unwrap_or_default());
+    let request = own::ImportBackupRequest { folder_id, cluster_id: args.cluster, bucket: args.bucket, keys: args.objects, name };
+    let request = changing(request, args.change.idempotency_key.as_deref())?;
+    let operation = session.change(session.backups().import(request)).await?;
     operation::settle(session, operation, args.change.wait).await
 }
 

@@ -2,7 +2,7 @@
 //!
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
-use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, lock, record};
+use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, record};
 use crate::artifacts::Folder;
 use crate::backup::BackupId;
 use crate::failure::{Failure, Reason};
@@ -245,6 +245,7 @@ async fn work(context: &Context) -> End {
             Spec::DeleteBackup => record::delete(context).await,
             Spec::CopyBackup { source } => copy::run(context, *source).await,
             Spec::ExportBackup(target) => export::run(context, target).await,
+            Spec::ImportBackup(source) => import::run(context, source).await,
             Spec::AdoptCluster => adopt::adopt(context).await,
             Spec::UpdateConnection => adopt::update_connection(context).await,
             Spec::ForgetCluster => adopt::forget(context),

@@ -109,7 +109,7 @@ pub(super) async fn seal(context: &Context, attempt: &Folder, shard: &ShardManif
     Ok(())
 }
 
-async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<Manifest, End> {
+pub(super) async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<Manifest, End> {
     let draft = context.inner.store.backup(context.backup_id()?).await?;
     for shard in &mut shards {
         shard.walk.databases.truncate(MANIFEST_DATABASES);
@@ -211,7 +211,7 @@ fn forgotten(backup: &Backup) -> View {
 }
 
 /// The row of a published backup: the draft with what the manifest says.
-fn row(draft: Backup, manifest: &Manifest) -> Backup {
+pub(super) fn row(draft: Backup, manifest: &Manifest) -> Backup {
     let shards: Vec<Shard> = manifest.shards.iter().map(shard).collect();
     Backup {
         state: State::Available,

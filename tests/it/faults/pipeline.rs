@@ -53,11 +53,11 @@ async fn take_as(source: Target) -> Result<(ShardManifest, Vec<u8>), Error> {
     Ok((manifest, stored))
 }
 
-async fn take_script(script: Script) -> Result<(ShardManifest, Vec<u8>), Error> {
+pub(super) async fn take_script(script: Script) -> Result<(ShardManifest, Vec<u8>), Error> {
     take(&ScriptedRedis::start(vec![script]).await).await
 }
 
-async fn assert_taken(what: &str, script: Script, dump: &Bytes) {
+pub(super) async fn assert_taken(what: &str, script: Script, dump: &Bytes) {
     let (manifest, stored) = take_script(script).await.unwrap_or_else(|fault| panic!("{what}: {fault}"));
     assert!(stored == *dump, "{what}: {} bytes of {}", stored.len(), dump.len());
     assert_eq!(manifest.size_bytes, dump.len() as u64, "{what}");
