@@ -10,7 +10,7 @@ CONTRACT_SECS ?= 1200
 # Seconds for each fuzz target.
 FUZZ_SECS ?= 60
 
-.PHONY: demo test engines matrix fuzz mutants sdk browser contract bench ci lint servers tools clean help
+.PHONY: demo test engines matrix fuzz mutants sdk browser contract bench ci lint servers tools objects clean help
 
 help:
 	@echo "make demo    build, take a backup of sample data, prove it, clean up"
@@ -37,11 +37,15 @@ engines:
 tools: servers
 	@tests/engines/install-tools
 
+# Servers that speak as S3 and Azure Blob Storage do, below target/objects; where they cannot be, tests with them are skipped loudly.
+objects: servers
+	@tests/engines/install-objects --if-possible
+
 demo: servers
 	$(CARGO) build --release
 	target/release/redkeep demo
 
-test: servers
+test: objects
 	$(CARGO) test $(TEST_FEATURES)
 
 # The whole table; a cell that fails fails the run. At most ten minutes.
@@ -81,7 +85,7 @@ lint:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
 # Twice, because a test that passes once may pass by luck.
-ci: tools engines lint
+ci: tools engines objects lint
 	$(CARGO) test $(TEST_FEATURES)
 	$(CARGO) test $(TEST_FEATURES)
 	$(CARGO) build --release

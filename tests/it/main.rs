@@ -20,6 +20,7 @@ mod mutants;
 mod port;
 mod recovery;
 mod rest;
+mod storage;
 mod store;
 mod support;
 mod topology;

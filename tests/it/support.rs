@@ -19,6 +19,8 @@ pub mod engines;
 pub mod http;
 pub mod issuer;
 pub mod load;
+pub mod objects;
+pub mod proxy;
 pub mod rdb_bytes;
 pub mod resp;
 pub mod scripted;
