@@ -15,7 +15,7 @@ help:
 	@echo "make sdk     the official Python and Node SDKs, unmodified, over TLS"
 	@echo "make browser a browser's fetch through gRPC-Web, from an allowed page and from a foreign one"
 	@echo "make contract schemathesis against /openapi.json (20 minutes; CONTRACT_SECS=120 for two)"
-	@echo "make bench   measure a backup against redis-cli and zstd, and requests against bare servers (about 15 minutes)"
+	@echo "make bench   measure a backup against redis-cli and zstd, requests against bare servers, a walk against redis-check-rdb (about 20 minutes)"
 	@echo "make ci      what a change must pass: lint, documentation, tests twice, clients of others, small benches"
 
 # A Redis server and the tools that tests use as outside judges; nothing happens where they are there already.
@@ -56,6 +56,7 @@ contract: servers
 bench: servers
 	$(CARGO) bench --bench backup
 	$(CARGO) bench --bench requests
+	$(CARGO) bench --bench walk
 
 lint:
 	$(CARGO) fmt --check
@@ -73,6 +74,7 @@ ci: tools lint
 	$(MAKE) contract CONTRACT_SECS=120
 	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(CARGO) bench --bench backup
 	REDKEEP_BENCH_SECS=1 REDKEEP_BENCH_ROUNDS=1 $(CARGO) bench --bench requests
+	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(CARGO) bench --bench walk
 
 clean:
 	$(CARGO) clean

@@ -19,4 +19,5 @@ mod recovery;
 mod rest;
 mod store;
 mod support;
+mod walk;
 mod wire;
