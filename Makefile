@@ -22,7 +22,7 @@ help:
 	@echo "make contract schemathesis against /openapi.json (20 minutes; CONTRACT_SECS=120 for two)"
 	@echo "make fuzz    cargo fuzz on framing, walk and manifest, a minute each (FUZZ_SECS=3600 for an hour)"
 	@echo "make mutants 100,000 spoiled dumps, walked and loaded by real servers (MUTANTS=1000 for fewer)"
-	@echo "make bench   measure a backup against redis-cli and zstd, and requests against bare servers (about 15 minutes)"
+	@echo "make bench   measure a backup against redis-cli and zstd, requests against bare servers, a walk against redis-check-rdb (about 20 minutes)"
 	@echo "make ci      what a change must pass: lint, documentation, tests twice, clients of others, small benches"
 
 # A Redis server and the tools that tests use as outside judges; nothing happens where they are there already.
@@ -78,6 +78,7 @@ mutants: engines
 bench: servers
 	$(CARGO) bench --bench backup
 	$(CARGO) bench --bench requests
+	$(CARGO) bench --bench walk
 
 lint:
 	$(CARGO) fmt --check
@@ -97,6 +98,7 @@ ci: tools engines objects lint
 	$(MAKE) fuzz
 	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(CARGO) bench --bench backup
 	REDKEEP_BENCH_SECS=1 REDKEEP_BENCH_ROUNDS=1 $(CARGO) bench --bench requests
+	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(CARGO) bench --bench walk
 
 clean:
 	$(CARGO) clean

@@ -13,12 +13,13 @@
 //!
 //! Reading order: `summary` for what comes out, `layout` for the format as tables, `records` for the reader, then
 //! `length`, `body`, `packed` and `lzf` for what is inside a field, `tally` for the counts, `slots` and `sketch` for what the
-//! names of keys tell, `seal` for the checksum.
+//! names of keys tell, `minimum` for who can load the dump, `seal` for the checksum.
 
 mod body;
 mod layout;
 mod length;
 mod lzf;
+mod minimum;
 mod packed;
 mod records;
 mod seal;
@@ -282,6 +283,7 @@ impl Walker {
         };
         let crc64 = self.seal.crc64();
         let totals = self.records.into_tally().finish(opaque.is_none());
+        let minimum = opaque.is_none().then(|| minimum::minimum(version, &totals.seen, &totals.databases, &totals.modules));
         Ok(Summary {
             dialect: version.dialect,
             version: version.number,
@@ -295,7 +297,7 @@ impl Walker {
             biggest: totals.biggest,
             aux: totals.aux,
             slots: totals.slots,
-            minimum: None,
+            minimum,
             stray_keys: totals.stray_keys,
             unplaced_keys: totals.unplaced_keys,
             sketch: totals.sketch,

@@ -24,4 +24,5 @@ mod storage;
 mod store;
 mod support;
 mod topology;
+mod walk;
 mod wire;
