@@ -83,5 +83,15 @@ async fn check_shard(definition: &Definition, name: &str, topology: &Topology) -
         }
     }
     let hosts = topology.hosts.iter().map(|seen| seen.target.name.clone()).collect();
-    ShardCheck { name: name.to_owned(), slots: Vec::new(), hosts, moves: Vec::new(), has_replicas: topology.has_replicas(), source, lacking, barred, objections }
+    ShardCheck {
+        name: name.to_owned(),
+        slots: Vec::new(),
+        hosts,
+        moves: Vec::new(),
+        has_replicas: topology.has_replicas(),
+        source,
+        lacking,
+        barred,
+        objections,
+    }
 }

@@ -112,7 +112,9 @@ impl Connection {
     /// What an error reply (without its leading `-`) means; a missing right is told with the line that gives it.
     pub fn refusal(&self, reply: &str) -> Error {
         match Error::from_reply(&self.host, reply) {
-            Error::Permission { host, .. } if reply.starts_with("NOPERM") => Error::Permission { host, what: rights::told(&clean(reply), Some(&clean(&self.user))) },
+            Error::Permission { host, .. } if reply.starts_with("NOPERM") => {
+                Error::Permission { host, what: rights::told(&clean(reply), Some(&clean(&self.user))) }
+            }
             other => other,
         }
     }

@@ -140,7 +140,8 @@ impl Facts {
         let replicas = (0..REPLICAS).filter_map(|index| fields.get(format!("slave{index}").as_str())).filter_map(|line| replica(line)).collect();
         let sum = |name: &str| {
             let counts = text.lines().filter(|line| line.starts_with("db")).filter_map(|line| line.split_once(':'));
-            let counts = counts.filter_map(|(_, fields)| fields.trim_end().split(',').find_map(|field| field.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok()));
+            let counts = counts
+                .filter_map(|(_, fields)| fields.trim_end().split(',').find_map(|field| field.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok()));
             counts.fold(0_u64, u64::saturating_add)
         };
         Some(Self {

@@ -59,6 +59,9 @@ static WHOAMI: Right = Right::new("acl|whoami", Need::Preflight, &[b"ACL", b"WHO
 /// The right to ask whether Sentinel watches; of use on a primary.
 static NUMSUB: Right = Right::new("pubsub|numsub", Need::Preflight, &[b"PUBSUB", b"NUMSUB", b"__sentinel__:hello"]);
 
+/// The right to ask who owns which slots; needed in cluster mode.
+static NODES: Right = Right::new("cluster|nodes", Need::Backup, &[b"CLUSTER", b"NODES"]);
+
 /// The others, in the order in which they are told.
 static RIGHTS: [Right; 7] = [
     Right::new("ping", Need::Backup, &[b"PING"]),
@@ -67,7 +70,8 @@ static RIGHTS: [Right; 7] = [
     Right { rule: "psync", need: Need::Backup, question: &[b"PSYNC", b"?", b"-1"], harmless: None },
     Right::new("config|get", Need::SideState, &[b"CONFIG", b"GET", b"databases"]),
     Right::new("module|list", Need::SideState, &[b"MODULE", b"LIST"]),
-    // The list has digests of passwords, so it is not asked for: an argument too many is refused after the right was judged.
+    // The list has digests of passwords, so it is not asked for: servers before 7.0 refuse an argument too many after they have
+    // judged the right, and later ones before.
     Right { rule: "acl|list", need: Need::SideState, question: &[b"ACL", b"LIST"], harmless: Some(&[b"ACL", b"LIST", b"?"]) },
 ];
 
@@ -148,7 +152,8 @@ pub async fn ask(connection: &mut Connection, facts: Option<&Facts>) -> Result<L
     // An error means that DRYRUN itself is denied, or unknown to an old server.
     let mut can_tell = true;
     let on_primary = facts.is_some_and(|facts| facts.role == Role::Primary);
-    for right in RIGHTS.iter().chain(on_primary.then_some(&NUMSUB)) {
+    let in_cluster = facts.is_some_and(|facts| facts.cluster_mode);
+    for right in RIGHTS.iter().chain(in_cluster.then_some(&NODES)).chain(on_primary.then_some(&NUMSUB)) {
         if can_tell {
             let user = lacking.user.clone();
             let mut question: Vec<&[u8]> = vec![b"ACL", b"DRYRUN", user.as_bytes()];
@@ -179,13 +184,12 @@ pub async fn ask(connection: &mut Connection, facts: Option<&Facts>) -> Result<L
             // Whoever is let in without a name may do everything, unless somebody took pains.
             None if lacking.user == DEFAULT_USER => {}
             None => lacking.untold.push(right),
-            Some(question) => {
-                if let Reply::Error(text) = connection.command(question).await?
-                    && is_denied(&text)
-                {
-                    lacking.rights.push(right);
-                }
-            }
+            Some(question) => match connection.command(question).await? {
+                Reply::Error(text) if is_denied(&text) => lacking.rights.push(right),
+                // The number of arguments was judged before the right.
+                Reply::Error(text) if text.starts_with("ERR wrong number of arguments") => lacking.untold.push(right),
+                _ => {}
+            },
         }
     }
     // The rights that ACL DRYRUN needs are no use to a server that does not have it.

@@ -168,7 +168,9 @@ async fn draw(engines: &[Engine]) -> (String, usize) {
             });
         }
         match running.join_next().await {
-            Some(filled) => drop(cells.extend(filled.ok())),
+            Some(filled) => {
+                cells.extend(filled.ok());
+            }
             None => break,
         }
     }
