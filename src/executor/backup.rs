@@ -106,7 +106,7 @@ fn count(context: &Context, taken: &Result<ShardManifest, snapshot::Error>) {
 async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) -> Result<(Target, Facts, OwnedSemaphorePermit), End> {
     let (mut target, mut facts) = choose(context, cluster).await?;
 
-    if let Some(free) = context.inner.storage.free_bytes()
+    if let Some(free) = context.inner.storage.free_bytes(attempt)
         && free < ROOM_BYTES + facts.used_memory_bytes / ROOM_PART
     {
         tracing::warn!(operation.id = %context.id(), free_bytes = free, "the artifact storage has too little room");
