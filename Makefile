@@ -7,7 +7,7 @@ TEST_FEATURES = --features crash-points
 # Seconds that schemathesis takes.
 CONTRACT_SECS ?= 1200
 
-.PHONY: demo test sdk browser contract bench ci lint servers tools clean help
+.PHONY: demo test sdk browser contract bench ci lint servers tools objects clean help
 
 help:
 	@echo "make demo    build, take a backup of sample data, prove it, clean up"
@@ -26,11 +26,15 @@ servers:
 tools: servers
 	@tests/engines/install-tools
 
+# Servers that speak as S3 and Azure Blob Storage do, below target/objects; where they cannot be, tests with them are skipped loudly.
+objects: servers
+	@tests/engines/install-objects --if-possible
+
 demo: servers
 	$(CARGO) build --release
 	target/release/redkeep demo
 
-test: servers
+test: objects
 	$(CARGO) test $(TEST_FEATURES)
 
 # Clients of other people, against the program as it is released.
@@ -60,6 +64,7 @@ lint:
 
 # Twice, because a test that passes once may pass by luck.
 ci: tools lint
+	@tests/engines/install-objects
 	$(CARGO) test $(TEST_FEATURES)
 	$(CARGO) test $(TEST_FEATURES)
 	$(CARGO) build --release

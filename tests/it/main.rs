@@ -17,6 +17,7 @@ mod metrics;
 mod port;
 mod recovery;
 mod rest;
+mod storage;
 mod store;
 mod support;
 mod wire;

@@ -17,6 +17,8 @@ pub mod data;
 pub mod http;
 pub mod issuer;
 pub mod load;
+pub mod objects;
+pub mod proxy;
 pub mod rdb_bytes;
 pub mod resp;
 pub mod scripted;

@@ -26,7 +26,7 @@ pub const START_BOUND: Duration = Duration::from_secs(120);
 pub const LINK_BOUND: Duration = Duration::from_secs(120);
 
 /// Ports tried before giving up.
-const PORT_ATTEMPTS: usize = 20;
+pub(super) const PORT_ATTEMPTS: usize = 20;
 
 /// Ports below the range from which systems take the ports of outgoing connections, so that a restarted server finds its
 /// own free.
@@ -185,7 +185,7 @@ impl Builder {
 }
 
 /// Picks a port on which nobody listens at the moment.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let size = PORTS.end - PORTS.start;
     // Processes begin at different places, and each goes on from port to port.
@@ -463,13 +463,13 @@ fn signal(name: &str, target: &str) {
 
 /// A process in a group of its own, and the shell that kills the group and removes the folder when this process dies without a drop.
 #[derive(Debug)]
-struct Guarded {
+pub(super) struct Guarded {
     child: Child,
     watch: Child,
 }
 
 impl Guarded {
-    fn spawn(mut command: Command, folder: &Path) -> Self {
+    pub(super) fn spawn(mut command: Command, folder: &Path) -> Self {
         let child = command.process_group(0).spawn().expect("the server program can be run, its version was read");
         // The shell's input ends when the last holder of the pipe is gone, and only this process holds it.
         let watch = Command::new("sh")
@@ -488,7 +488,7 @@ impl Guarded {
         self.child.id()
     }
 
-    fn exited(&mut self) -> Option<std::process::ExitStatus> {
+    pub(super) fn exited(&mut self) -> Option<std::process::ExitStatus> {
         self.child.try_wait().expect("a child can be awaited")
     }
 }
