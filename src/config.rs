@@ -3,6 +3,7 @@
 //! Every fault is reported at once, with its key; unknown keys are refused. Relative paths are relative to the file. No
 //! secret is part of it: passwords stay in files or the environment.
 
+mod artifacts;
 mod audit;
 mod auth;
 mod buckets;
@@ -12,7 +13,7 @@ mod names;
 mod section;
 mod server;
 
-use crate::artifacts;
+use crate::artifacts as storage;
 use crate::auth::{Mode, Options as AuthOptions};
 use crate::executor;
 use crate::fleet::Definition;
@@ -56,9 +57,9 @@ pub struct Config {
     /// How the audit log is kept; none when it is not.
     pub audit: Option<crate::audit::Options>,
     /// How artifacts are stored.
-    pub artifacts: artifacts::Options,
+    pub artifacts: storage::Options,
     /// Where dumps may be exported to.
-    pub buckets: Vec<artifacts::bucket::Options>,
+    pub buckets: Vec<storage::bucket::Options>,
     /// How operations are worked on.
     pub executor: executor::Options,
     /// Clusters that are known.
@@ -125,6 +126,13 @@ pub fn check(file: Option<&Path>) -> Result<(), Error> {
     let config = load(file, &[])?;
     let source = config.file.as_ref().map_or("the defaults".to_owned(), |file| file.display().to_string());
     println!("{source}: no fault found; {} cluster(s), listening on {}", config.clusters.len(), config.listen);
+    println!("artifacts: {}", config.artifacts.root);
+    for (folder, place) in &config.artifacts.folders {
+        println!("artifacts of folder {folder}: {place}");
+    }
+    for bucket in &config.buckets {
+        println!("bucket {}: {}", bucket.name, bucket.root);
+    }
     Ok(())
 }
 
@@ -184,18 +192,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
 
     let audit = audit::read(root.section("audit"), base, &store_path);
 
-    let mut artifacts = root.section("artifacts");
-    let url = artifacts.text("url", "file:data/artifacts");
-    let root_path = match url.strip_prefix("file:") {
-        Some(path) if !path.is_empty() => base.join(path.strip_prefix("//").unwrap_or(path)),
-        _ => {
-            artifacts.fault("url", "must be `file:` and a folder");
-            PathBuf::new()
-        }
-    };
-    let compression = artifacts.parsed("compression", "zstd:1");
-    artifacts.end();
-
+    let artifacts = artifacts::read(root.section("artifacts"), base);
     let mut section = root.section("executor");
     let defaults = executor::Options::default();
     let executor = executor::Options {
@@ -211,7 +208,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     section.end();
 
     let memstore = memstore::read(root.section("memstore"));
-    let buckets = buckets::read(root.sections("buckets"), base, &[("artifacts.url", &root_path), ("store.url", &store_path)]);
+    let buckets = buckets::read(root.sections("buckets"), base, &artifacts, &store_path);
     let mut section = root.section("secrets");
     let secrets = section.optional_text("key_file").and_then(|file| {
         let path = base.join(file);
@@ -224,7 +221,6 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
 
     let faults = faults.take();
     if faults.is_empty() {
-        let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
         Ok(Config { listen, admin_listen, server: options, auth, store: store_path, audit, artifacts, buckets, executor, clusters, secrets, memstore, file })
     } else {
         Err(Error { faults })
@@ -251,8 +247,8 @@ mod tests {
         let config = read("").unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:7379");
         assert_eq!(config.store, Path::new("/etc/redkeep/data/store"));
-        assert_eq!(config.artifacts.root, Path::new("/etc/redkeep/data/artifacts"));
-        assert_eq!(config.artifacts.compression, artifacts::Compression::Zstd(1));
+        assert_eq!(config.artifacts.root, PathBuf::from("/etc/redkeep/data/artifacts").into());
+        assert_eq!(config.artifacts.compression, storage::Compression::Zstd(1));
         assert!(config.clusters.is_empty());
     }
 
@@ -279,7 +275,7 @@ mod tests {
             "#,
         )
         .unwrap();
-        assert_eq!(config.artifacts.root, Path::new("/srv/backups"));
+        assert_eq!(config.artifacts.root, PathBuf::from("/srv/backups").into());
         assert_eq!(config.executor.refork_delay, Duration::ZERO);
         let cluster = &config.clusters[0];
         assert_eq!((cluster.id.as_str(), cluster.folder_id.as_str(), cluster.name.as_str()), ("demo", "default", "demo"));

@@ -5,14 +5,12 @@
 
 use super::bucket::Staged;
 use super::manifest::Segment;
-use super::{Error, Folder, PART_BYTES, PART_TIMEOUT, SEAL_TIMEOUT, Storage, within};
+use super::root::Root;
+use super::{Error, Folder, PART_BYTES, PART_TIMEOUT, SEAL_TIMEOUT, Storage};
 use crate::telemetry::hang_point;
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use std::io::{self, Write};
-use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -46,21 +44,21 @@ pub struct Written {
 }
 
 /// Reads an object in pieces, by ranges: each wait is bounded, and a store far away needs no connection that stays.
-struct Pieces {
-    objects: Arc<dyn ObjectStore>,
-    path: Path,
+struct Pieces<'a> {
+    root: &'a Root,
+    path: String,
     position: u64,
     length: u64,
     piece_bytes: u64,
 }
 
-impl Pieces {
+impl Pieces<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let end = self.length.min(self.position + self.piece_bytes);
         if end == self.position {
             return Ok(None);
         }
-        let reading = timeout(PART_TIMEOUT, self.objects.get_range(&self.path, self.position..end));
+        let reading = timeout(PART_TIMEOUT, self.root.range(&self.path, self.position..end));
         let piece = reading.await.map_err(|_| Error::unavailable(format!("no answer within {} s", PART_TIMEOUT.as_secs())))??;
         self.position = end;
         Ok(Some(piece))
@@ -69,29 +67,37 @@ impl Pieces {
 
 impl Storage {
     /// Begins to read a segment, whose length must be that of the manifest.
-    async fn pieces(&self, folder: &Folder, segment: &Segment, piece_bytes: usize) -> Result<Pieces, Error> {
-        let path = folder.file(&segment.file);
-        let length = within(self.objects.head(&path)).await?.size;
+    async fn pieces(&self, folder: &Folder, segment: &Segment, piece_bytes: usize) -> Result<Pieces<'_>, Error> {
+        let (root, path) = (self.root(folder), folder.file(&segment.file));
+        let length = root.length(&path).await?;
         if length != segment.stored_bytes {
             let what = format!("it has {length} bytes instead of {}", segment.stored_bytes);
             return Err(Error::Corrupt { name: segment.file.clone(), what });
         }
-        Ok(Pieces { objects: Arc::clone(&self.objects), path, position: 0, length, piece_bytes: piece_bytes as u64 })
+        Ok(Pieces { root, path, position: 0, length, piece_bytes: piece_bytes as u64 })
     }
 
     /// Copies a segment to another folder, under the name that it has. `moved` hears of bytes as they are stored. Durable on
     /// return.
     ///
+    /// Within one store, and up to the length that every store takes, the store copies: the bytes do not come here, and what
+    /// is checked is the length before and after. That they are still those of the manifest is then the word of the store,
+    /// which holds each object against checksums of its own. Else every byte is read and held against the manifest.
+    ///
     /// # Errors
     ///
-    /// [`Error::Missing`], [`Error::Corrupt`] when the bytes are not those of the manifest, else [`Error`]. Nothing is visible
-    /// under the new key then.
+    /// [`Error::Missing`], [`Error::Corrupt`] when the object is not that of the manifest, else [`Error`]. Nothing is visible
+    /// under the new key then, but for what the collector removes.
     pub async fn copy_segment(&self, from: &Folder, to: &Folder, segment: &Segment, moved: impl Fn(u64)) -> Result<(), Error> {
-        // This is the place where the kind of storage decides. A store that copies objects by itself, and keeps each of them
-        // more than once, is to be asked for that (`ObjectStore::copy`), so that the bytes need not come here. Of a folder the
-        // library makes a second name for the same file: no independent copy, as one bad sector or one careless hand spoils
-        // both. So here the bytes are read, checked and written anew.
         let mut pieces = self.pieces(from, segment, PART_BYTES).await?;
+        if let Some((source, target)) = pieces.root.copies_to(self.root(to), segment.stored_bytes) {
+            hang_point("copy.moving").await;
+            source.copy(&source.path(&pieces.path)?, &target.path(&to.file(&segment.file))?, segment.stored_bytes).await?;
+            moved(segment.stored_bytes);
+            return Ok(());
+        }
+        // Of a folder the library makes a second name for the same file: no independent copy, as one bad sector or one
+        // careless hand spoils both. So the bytes are read, checked and written anew.
         let mut upload = self.upload(to, &segment.file).await?;
         let mut context = digest::Context::new(&digest::SHA256);
         let mut next = pieces.next().await?;
@@ -135,6 +141,14 @@ impl Storage {
         staged: Staged,
         moved: impl Fn(u64, u64) + Send + 'static,
     ) -> Result<Written, Move> {
+        // One segment as it is, to a bucket of the same store: nothing needs to come here.
+        if let ([segment], Content::Stored) = (segments, content) {
+            self.pieces(folder, segment, PIECE_BYTES).await?;
+            if staged.copied(self, folder, &segment.file, segment.stored_bytes).await.map_err(Move::Bucket)? {
+                moved(segment.stored_bytes, segment.stored_bytes);
+                return Ok(Written { bytes: segment.stored_bytes, sha256: segment.sha256.clone() });
+            }
+        }
         let (pieces_out, pieces_in) = mpsc::channel(PIECES);
         let (result, written) = oneshot::channel();
         let expected = segments.to_vec();
@@ -293,7 +307,7 @@ impl Write for Sink {
             Err(fault) if fault.kind() == io::ErrorKind::Interrupted => Err(fault),
             Err(fault) => {
                 let kind = fault.kind();
-                self.fault = Some(Move::Bucket(Error::from_io(fault)));
+                self.fault = Some(Move::Bucket(self.staged.fault().unwrap_or_else(|| Error::from_io(fault))));
                 Err(kind.into())
             }
         }
@@ -322,6 +336,8 @@ mod tests {
     use super::super::{Compression, Options, SEGMENT_BYTES, bucket};
     use super::*;
     use crate::backup::BackupId;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// A storage with a bucket, and a folder with a dump in segments.
@@ -337,8 +353,13 @@ mod tests {
         /// A dump of which each segment holds so many bytes, compressed in frames of 100,000.
         async fn new(segment_lengths: &[usize], compressed: bool) -> Self {
             let around = tempfile::tempdir().unwrap();
-            let options = Options { root: around.path().join("artifacts"), compression: Compression::None, segment_bytes: SEGMENT_BYTES };
-            let bucket = bucket::Options { name: "reports".parse().unwrap(), root: around.path().join("exports"), folders: Vec::new() };
+            let options = Options {
+                root: around.path().join("artifacts").into(),
+                folders: BTreeMap::new(),
+                compression: Compression::None,
+                segment_bytes: SEGMENT_BYTES,
+            };
+            let bucket = bucket::Options { name: "reports".parse().unwrap(), place: around.path().join("exports").into(), folders: Vec::new() };
             let storage = Storage::open(options).unwrap().with_buckets(vec![bucket]).unwrap();
             let folder = Folder::of_backup(&"default".parse().unwrap(), &"main".parse().unwrap(), BackupId::new());
             let length: usize = segment_lengths.iter().sum();

@@ -73,7 +73,7 @@ async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) ->
     context.wait_for("the servers to answer");
     let shards = shards::choose(context, cluster).await?;
     let used = shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(shard.facts.used_memory_bytes));
-    if let Some(free) = context.inner.storage.free_bytes()
+    if let Some(free) = context.inner.storage.free_bytes(attempt)
         && free < ROOM_BYTES.saturating_add(used / ROOM_PART)
     {
         tracing::warn!(operation.id = %context.id(), free_bytes = free, "the artifact storage has too little room");

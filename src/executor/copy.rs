@@ -29,7 +29,7 @@ async fn attempt(context: &Context, source: BackupId) -> Result<End, End> {
     let attempt = folder.attempt(context.epoch().0);
 
     let source = stored::read(context, source).await?;
-    if let Some(free) = context.inner.storage.free_bytes()
+    if let Some(free) = context.inner.storage.free_bytes(&attempt)
         && free < backup::ROOM_BYTES + source.row.stored_bytes
     {
         tracing::warn!(operation.id = %context.id(), free_bytes = free, "the artifact storage has too little room for a copy");

@@ -300,7 +300,8 @@ async fn several_segments() {
     let target = Target { name: "main".to_owned(), address: primary.address().parse().expect("an address"), credentials: Credentials::default(), tls: None };
     for (compression, segment_bytes) in [(Compression::None, 1 << 20), (Compression::Zstd(1), 1 << 20), (Compression::None, 1), (Compression::Zstd(19), 1)] {
         let root = tempfile::tempdir().expect("a temporary folder");
-        let storage = Storage::open(Options { root: root.path().to_owned(), compression, segment_bytes }).expect("the storage opens");
+        let storage =
+            Storage::open(Options { root: root.path().to_owned().into(), folders: Default::default(), compression, segment_bytes }).expect("the storage opens");
         let folder = Folder::of_backup(&"default".parse().expect("a folder"), &"main".parse().expect("a cluster"), BackupId::new()).attempt(1);
         let facts = topology::ask(&target, Duration::from_secs(10)).await.expect("the server answers");
         let request = snapshot::Request {

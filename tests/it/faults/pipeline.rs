@@ -37,7 +37,13 @@ async fn take_as(source: Target) -> Result<(ShardManifest, Vec<u8>), Error> {
     let facts = topology::ask(&source, ASK).await.map_err(Error::Refused)?;
     inspect(&source, &facts).await.map_err(Error::Refused)?;
     let root = tempfile::tempdir().expect("a temporary folder");
-    let storage = Storage::open(Options { root: root.path().to_owned(), compression: Compression::None, segment_bytes: SEGMENT_BYTES }).expect("storage");
+    let storage = Storage::open(Options {
+        root: root.path().to_owned().into(),
+        folders: Default::default(),
+        compression: Compression::None,
+        segment_bytes: SEGMENT_BYTES,
+    })
+    .expect("storage");
     let folder = Folder::of_backup(&"default".parse().expect("an id"), &"main".parse().expect("an id"), BackupId::new()).attempt(1);
     let request = Request {
         shard_name: "shard1".into(),

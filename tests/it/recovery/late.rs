@@ -27,7 +27,13 @@ async fn a_late_worker_writes_nothing() {
     });
     let store: Arc<dyn Store> = Arc::new(SledStore::open(Options { clock, ..Options::new(setup.folder().join("store")) }).unwrap());
     let root = setup.artifact_root();
-    let storage = Storage::open(redkeep::artifacts::Options { root: root.clone(), compression: Compression::Zstd(1), segment_bytes: SEGMENT_BYTES }).unwrap();
+    let storage = Storage::open(redkeep::artifacts::Options {
+        root: root.clone().into(),
+        folders: Default::default(),
+        compression: Compression::Zstd(1),
+        segment_bytes: SEGMENT_BYTES,
+    })
+    .unwrap();
     let fleet = Arc::new(Fleet::new(config.clusters));
     let cluster = fleet.get(&"main".parse::<ClusterId>().unwrap()).unwrap();
     let executor = Executor::new(Arc::clone(&store), fleet, storage.clone(), executor::Options { workers: 2, ..config.executor });
