@@ -74,7 +74,7 @@ async fn preflight(context: &Context, bucket: &Bucket, source: &ImportSource, at
         objects.push((key, seen));
     }
     // Compressed anew it may take less, and a compressed one that is stored plain takes more: it is a first look.
-    if let Some(free) = context.inner.storage.free_bytes()
+    if let Some(free) = context.inner.storage.free_bytes(attempt)
         && free < backup::ROOM_BYTES.saturating_add(bytes)
     {
         tracing::warn!(operation.id = %context.id(), free_bytes = free, "the artifact storage has too little room for an import");
