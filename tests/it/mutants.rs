@@ -36,6 +36,9 @@ const WALK_SECS: u64 = 60;
 /// Names the file with the mutants that are to be walked, each behind its length, and where the verdicts go.
 const BATCH_VARIABLE: &str = "REDKEEP_MUTANTS_BATCH";
 
+/// Most words that are told of a kind.
+const REASONS: usize = 20;
+
 /// Most mutants of a kind that are kept.
 const KEPT: usize = 200;
 
@@ -59,8 +62,8 @@ impl Walked {
     }
 }
 
-/// Walks a dump whole and in pieces; both must come to the same.
-fn walk(dump: &[u8]) -> Walked {
+/// Walks a dump whole and in pieces; both must come to the same. With the walk's words, without places.
+fn walk(dump: &[u8]) -> (Walked, String) {
     let in_pieces = |length: usize| {
         let mut walker = Walker::new();
         for piece in dump.chunks(length.max(1)) {
@@ -75,9 +78,12 @@ fn walk(dump: &[u8]) -> Walked {
     let whole = in_pieces(dump.len());
     assert_eq!(in_pieces(7), whole, "the cuts decide");
     match whole {
-        Ok(summary) if summary.opaque.is_none() => Walked::Walked,
-        Ok(_) => Walked::Opaque,
-        Err(_) => Walked::Refused,
+        Ok(summary) => match summary.opaque {
+            None => (Walked::Walked, String::new()),
+            Some(opaque) => (Walked::Opaque, opaque.to_string()),
+        },
+        Err(Error::Malformed { what, .. }) => (Walked::Refused, what.to_owned()),
+        Err(error) => (Walked::Refused, error.to_string()),
     }
 }
 
@@ -114,7 +120,7 @@ fn the_walk_of_a_batch_stays_within_its_bounds() {
         let dumps = fixtures();
         assert!(dumps.len() >= 5);
         for (name, dump) in dumps {
-            assert_eq!(walk(&dump), Walked::Walked, "{name}");
+            assert_eq!(walk(&dump).0, Walked::Walked, "{name}");
         }
         return;
     };
@@ -123,14 +129,17 @@ fn the_walk_of_a_batch_stays_within_its_bounds() {
     let mut verdicts = Vec::new();
     while let Some((length, after)) = rest.split_first_chunk::<4>() {
         let (dump, after) = after.split_at(u32::from_le_bytes(*length) as usize);
-        verdicts.push(walk(dump).letter());
+        let (verdict, words) = walk(dump);
+        verdicts.push(verdict.letter());
+        verdicts.extend(words.bytes().filter(|byte| *byte != b'\n'));
+        verdicts.push(b'\n');
         rest = after;
     }
     std::fs::write(format!("{path}.verdicts"), verdicts).expect("the verdicts");
 }
 
 /// The verdicts of the walk on some mutants, by a process that may take little of anything.
-fn walked(folder: &Path, mutants: &[Vec<u8>]) -> Vec<Walked> {
+fn walked(folder: &Path, mutants: &[Vec<u8>]) -> Vec<(Walked, String)> {
     let path = folder.join("batch");
     let mut batch = Vec::new();
     for mutant in mutants {
@@ -147,9 +156,14 @@ fn walked(folder: &Path, mutants: &[Vec<u8>]) -> Vec<Walked> {
         .output()
         .expect("the walk begins");
     assert!(output.status.success(), "the walk of {}: {output:?}", path.display());
-    let verdicts = std::fs::read(folder.join("batch.verdicts")).expect("the verdicts");
+    let verdicts = std::fs::read_to_string(folder.join("batch.verdicts")).expect("the verdicts");
+    let verdict = |line: &str| {
+        let letter = line.bytes().next().expect("a verdict");
+        (*Walked::ALL.iter().find(|walked| walked.letter() == letter).expect("a verdict"), line[1..].to_owned())
+    };
+    let verdicts: Vec<_> = verdicts.lines().map(verdict).collect();
     assert_eq!(verdicts.len(), mutants.len());
-    verdicts.iter().map(|letter| *Walked::ALL.iter().find(|walked| walked.letter() == *letter).expect("a verdict")).collect()
+    verdicts
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -170,14 +184,15 @@ fn mutants_are_walked_and_loaded() {
     println!("{total} mutants, REDKEEP_MUTANTS_SEED={first_seed}");
     let folder = tempfile::tempdir().expect("a temporary folder");
     for seed in &seeds {
-        assert_eq!(judge::load(&seed.engine, &seed.bytes, folder.path()), Loaded::Loaded, "{} is no seed", seed.name);
+        assert_eq!(judge::load(&seed.engine, &seed.bytes, folder.path()).0, Loaded::Loaded, "{} is no seed", seed.name);
         let (with, sealed) = (seed.bytes.len(), mutate::sealed(&seed.bytes[..seed.bytes.len() - 8]));
         assert_eq!(sealed.len(), with);
-        assert_eq!(walk(&sealed), Walked::Walked, "{} is no seed", seed.name);
+        assert_eq!(walk(&sealed).0, Walked::Walked, "{} is no seed", seed.name);
     }
 
     let began = Instant::now();
     let mut table: BTreeMap<(Walked, Loaded), usize> = BTreeMap::new();
+    let mut reasons: BTreeMap<(Walked, Loaded), BTreeMap<String, usize>> = BTreeMap::new();
     let mut ways: BTreeMap<&'static str, BTreeMap<(Walked, Loaded), usize>> = BTreeMap::new();
     let mut done = 0;
     while done < total {
@@ -193,11 +208,15 @@ fn mutants_are_walked_and_loaded() {
         let bytes: Vec<Vec<u8>> = made.iter().map(|(_, bytes, _)| bytes.clone()).collect();
         let verdicts = walked(folder.path(), &bytes);
         let loads = judge::load_all(made.iter().map(|(which, bytes, _)| (&seeds[*which].engine, bytes.as_slice())).collect(), folder.path(), SERVERS);
-        for (at, ((which, bytes, way), (walked, loaded))) in made.iter().zip(verdicts.into_iter().zip(loads)).enumerate() {
+        for (at, ((which, bytes, way), ((walked, walk_words), (loaded, load_words)))) in made.iter().zip(verdicts.into_iter().zip(loads)).enumerate() {
             let told = (walked, loaded);
             *table.entry(told).or_default() += 1;
             *ways.entry(way).or_default().entry(told).or_default() += 1;
             let differs = matches!(told, (Walked::Walked, Loaded::Refused | Loaded::Died | Loaded::Hung) | (Walked::Refused, Loaded::Loaded));
+            if differs {
+                let words = if walked == Walked::Refused { walk_words } else { kind_of(&load_words) };
+                *reasons.entry(told).or_default().entry(words).or_default() += 1;
+            }
             if let Some(kept) = kept.as_ref().filter(|_| differs && table[&told] <= KEPT) {
                 let kind = kept.join(format!("{walked:?}-{loaded:?}").to_lowercase());
                 std::fs::create_dir_all(&kind).expect("a folder to keep mutants in");
@@ -215,12 +234,24 @@ fn mutants_are_walked_and_loaded() {
         println!("by {way}:");
         print(table);
     }
+    for ((walked, loaded), words) in &reasons {
+        println!("{walked:?}, yet {loaded:?}:");
+        let mut words: Vec<_> = words.iter().collect();
+        words.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        words.iter().take(REASONS).for_each(|(words, count)| println!("  {count} {words}"));
+    }
     assert_eq!(table.values().sum::<usize>(), total);
     // A run that met only one verdict has tested nothing.
     for walked in [Walked::Walked, Walked::Refused] {
         assert!(total < 100 || table.keys().any(|(verdict, _)| *verdict == walked), "no mutant was {walked:?}");
     }
     assert!(began.elapsed() < Duration::from_secs(3600).max(Duration::from_millis(500) * u32::try_from(total).unwrap_or(u32::MAX)));
+}
+
+/// The words of a server without what is of one dump alone: numbers and names.
+fn kind_of(words: &str) -> String {
+    let words = words.split(['\'', ':', '(']).next().unwrap_or_default();
+    words.chars().filter(|c| !c.is_ascii_digit()).take(80).collect::<String>().trim().to_owned()
 }
 
 fn print(table: &BTreeMap<(Walked, Loaded), usize>) {
