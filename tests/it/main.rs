@@ -14,6 +14,7 @@ mod grpcurl;
 mod house;
 mod memstore;
 mod metrics;
+mod objects;
 mod port;
 mod recovery;
 mod rest;
