@@ -298,6 +298,72 @@ mod tests {
     }
 
     #[test]
+    fn artifacts_lie_where_the_url_says() {
+        let shown = |text: &str| {
+            let config = read(text).unwrap();
+            let mut shown = vec![config.artifacts.root.to_string()];
+            shown.extend(config.artifacts.folders.iter().map(|(folder, place)| format!("{folder}: {place}")));
+            shown.extend(config.buckets.iter().map(|bucket| format!("{}: {}", bucket.name, bucket.root)));
+            shown
+        };
+        let text = r#"
+            [artifacts]
+            url = "s3://company-backups/redkeep"
+            region = "eu-central-1"
+            checksum = "sha256"
+            [artifacts.folders.shop]
+            url = "gs://shop-backups"
+            [artifacts.folders.lab]
+            url = "file:lab"
+            [[buckets]]
+            name = "reports"
+            url = "az://reports/redis"
+            account = "company"
+            folders = ["default"]
+            "#;
+        let expected = [
+            "s3://company-backups/redkeep, region eu-central-1",
+            "lab: file:/etc/redkeep/lab",
+            "shop: gs://shop-backups",
+            "reports: az://reports/redis, account company",
+        ];
+        assert_eq!(shown(text), expected);
+        let local = "[artifacts]\nurl = \"s3://a\"\nendpoint = \"http://127.0.0.1:9000\"";
+        assert_eq!(shown(local), ["s3://a, endpoint http://127.0.0.1:9000"]);
+        assert!(read("[artifacts]\nurl = \"s3://a\"\nendpoint = \"http://store:9000\"\nallow_http = true").is_ok());
+    }
+
+    #[test]
+    fn faults_of_places_are_told_with_their_key() {
+        for (text, told) in [
+            ("url = \"ftp://a\"", "artifacts.url: must be `file:`"),
+            ("url = \"s3://\"", "artifacts.url: must name a bucket"),
+            ("url = \"s3://key:secret@a\"", "artifacts.url: must name a bucket"),
+            ("url = \"file:\"", "artifacts.url: must be `file:` and a folder"),
+            ("url = \"s3://a\"\nendpoint = \"http://store:9000\"", "artifacts.endpoint: is without TLS"),
+            ("url = \"s3://a\"\nendpoint = \"store:9000\"", "artifacts.endpoint: must be a URL"),
+            ("url = \"s3://a\"\nendpoint = \"https://me:word@store\"", "artifacts.endpoint: must be a URL"),
+            ("url = \"s3://a\"\nchecksum = \"md5\"", "artifacts.checksum: must be"),
+            ("url = \"s3://a\"\naccess_key = \"secret\"", "artifacts.access_key: is not known here"),
+            ("url = \"s3://a\"\naccess_key_file = \"/etc/hostname\"", "artifacts.access_key_file: and secret_key_file"),
+            ("url = \"s3://a\"\nsecret_key_file = \"absent\"", "artifacts.secret_key_file: /etc/redkeep/absent cannot be read"),
+            ("url = \"gs://a\"\nregion = \"eu\"", "artifacts.region: is not known here"),
+            ("endpoint = \"https://store\"", "artifacts.endpoint: is not known here"),
+            ("url = \"s3://a\"\n[artifacts.folders.x]\nurl = \"s3://a/b\"", "artifacts.folders.x.url: must not lie"),
+            ("[artifacts.folders.X]\nurl = \"s3://b\"", "artifacts.folders.X: "),
+            ("[artifacts.folders.x]", "artifacts.folders.x.url: must be given"),
+            (
+                "url = \"s3://a/b\"\n[[buckets]]\nname = \"r\"\nfolders = [\"default\"]\nurl = \"s3://a\"",
+                "buckets[0].url: must not lie inside of artifacts.url",
+            ),
+        ] {
+            let faults = read(&format!("[artifacts]\n{text}\n")).unwrap_err();
+            assert!(faults.iter().any(|fault| fault.starts_with(told)), "{text}: {faults:#?}");
+            assert!(!faults.iter().any(|fault| fault.contains("word") || fault.contains("secret@")), "{faults:#?}");
+        }
+    }
+
+    #[test]
     fn every_fault_is_told_at_once_with_its_key() {
         let faults = read(
             r#"
@@ -383,15 +449,16 @@ mod tests {
         let text = "[[buckets]]\nname = \"reports\"\nurl = \"file:exports\"\nfolders = [\"default\", \"shop\"]\n\
             [[buckets]]\nname = \"far\"\nurl = \"file:///srv/exports\"\nfolders = [\"default\"]\n";
         let config = read(text).unwrap();
-        let told = |index: usize| (config.buckets[index].name.as_str(), config.buckets[index].root.as_path(), config.buckets[index].folders.len());
-        assert_eq!((told(0), told(1)), (("reports", Path::new("/etc/redkeep/exports"), 2), ("far", Path::new("/srv/exports"), 1)));
+        let told = |index: usize| (config.buckets[index].name.as_str(), config.buckets[index].root.to_string(), config.buckets[index].folders.len());
+        let expected = (("reports", "file:/etc/redkeep/exports".to_owned(), 2), ("far", "file:/srv/exports".to_owned(), 1));
+        assert_eq!((told(0), told(1)), expected);
     }
 
     #[test]
     fn every_fault_of_a_bucket_is_told() {
         let bucket = |name: &str, url: &str, folders: &str| format!("[[buckets]]\nname = \"{name}\"\nurl = \"{url}\"\nfolders = {folders}\n");
         for (text, faults) in [
-            (bucket("a", "s3://reports", "[\"default\"]"), vec!["buckets[0].url: must be `file:`"]),
+            (bucket("a", "ftp://reports", "[\"default\"]"), vec!["buckets[0].url: must be `file:`"]),
             (bucket("a", "file:", "[\"default\"]"), vec!["buckets[0].url: must be `file:`"]),
             (bucket("Reports", "file:x", "[]"), vec!["buckets[0].name: must consist of", "buckets[0].folders: must list"]),
             (bucket("a", "file:x", "[\"Shop\"]"), vec!["buckets[0].folders[0]: must consist of"]),

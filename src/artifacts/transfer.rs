@@ -359,7 +359,7 @@ mod tests {
                 compression: Compression::None,
                 segment_bytes: SEGMENT_BYTES,
             };
-            let bucket = bucket::Options { name: "reports".parse().unwrap(), place: around.path().join("exports").into(), folders: Vec::new() };
+            let bucket = bucket::Options { name: "reports".parse().unwrap(), root: around.path().join("exports").into(), folders: Vec::new() };
             let storage = Storage::open(options).unwrap().with_buckets(vec![bucket]).unwrap();
             let folder = Folder::of_backup(&"default".parse().unwrap(), &"main".parse().unwrap(), BackupId::new());
             let length: usize = segment_lengths.iter().sum();

@@ -17,6 +17,7 @@ mod import;
 mod memstore;
 mod metrics;
 mod mutants;
+mod objects;
 mod port;
 mod recovery;
 mod rest;

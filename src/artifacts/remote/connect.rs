@@ -2,7 +2,7 @@
 
 use super::Client;
 use super::answers::Bounded;
-use super::credentials::{Renewed, read};
+use super::credentials::{Renewed, read, read_or_none};
 use crate::artifacts::place::{Checksum, Conditions, Kind, Objects};
 use object_store::aws::{AmazonS3Builder, Checksum as S3Checksum, S3ConditionalPut, S3CopyIfNotExists};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
@@ -83,8 +83,10 @@ fn s3(objects: &Objects) -> Result<Client, Fault> {
         let mut builder = environment.with_client_options(provided.clone()).with_retry(retry());
         if let (Some(key), Some(secret)) = (&files.access_key, &files.secret_key) {
             builder = AmazonS3Builder::new().with_bucket_name(&of_bucket).with_access_key_id(read(key)?).with_secret_access_key(read(secret)?);
-            if let Some(token) = &files.session_token {
-                builder = builder.with_token(read(token)?);
+            // Whoever writes the files may turn to keys that have no token, and leave that file empty.
+            let token = files.session_token.as_deref().map(read_or_none).transpose()?.flatten();
+            if let Some(token) = token {
+                builder = builder.with_token(token);
             }
         }
         Ok(Arc::clone(builder.build()?.credentials()))

@@ -108,6 +108,11 @@ impl From<BadFile> for object_store::Error {
 
 /// Reads a credential: the text of a file without the blanks around it.
 pub(super) fn read(file: &Path) -> Result<String, BadFile> {
+    read_or_none(file)?.ok_or_else(|| BadFile { file: file.to_owned(), what: "it is empty".to_owned() })
+}
+
+/// As [`read`]; `None` for an empty file.
+pub(super) fn read_or_none(file: &Path) -> Result<Option<String>, BadFile> {
     let bad = |what: String| BadFile { file: file.to_owned(), what };
     let opened = std::fs::File::open(file).map_err(|fault| bad(fault.kind().to_string()))?;
     let mut text = String::new();
@@ -115,10 +120,7 @@ pub(super) fn read(file: &Path) -> Result<String, BadFile> {
     if text.len() as u64 > FILE_BYTES {
         return Err(bad(format!("it has more than {FILE_BYTES} bytes")));
     }
-    match text.trim() {
-        "" => Err(bad("it is empty".to_owned())),
-        text => Ok(text.to_owned()),
-    }
+    Ok(Some(text.trim()).filter(|text| !text.is_empty()).map(str::to_owned))
 }
 
 #[cfg(test)]
