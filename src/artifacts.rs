@@ -4,16 +4,19 @@
 //! exported. Knows nothing of Redis, nor of who decides what is written.
 //!
 //! ```text
-//! <root>/<folder>/<cluster>/<backup>/<epoch>/<shard>-<segment>.rdb[.zst]
+//! <root>/<folder>/<cluster>/<backup>/<epoch>/<shard>-<segment>.rdb[.zst][.age]
+//! <root>/<folder>/<cluster>/<backup>/<epoch>/<shard>-side.json[.age]   what a dump does not hold
 //! <root>/<folder>/<cluster>/<backup>/<epoch>/attempt.json       the attempt's marker, before its first byte
 //! <root>/<folder>/<cluster>/<backup>/<epoch>/manifest.json      created once, never changed
 //! <root>/<folder>/<cluster>/<backup>/facts/<revision>.json      name, labels, expiry, holds, tombstone; highest revision wins
 //! ```
 
 pub mod bucket;
+pub mod encryption;
 pub mod manifest;
 mod transfer;
 
+pub use encryption::{Encryption, Identity, Recipient, Sealed};
 pub use transfer::{Content, Move, Written};
 
 use crate::backup::BackupId;
@@ -133,7 +136,14 @@ pub enum Error {
         /// What differs.
         what: String,
     },
+    /// It is encrypted, and there is no key that opens it.
+    #[error("{0} is encrypted, and {NO_KEY}")]
+    Locked(String),
 }
+
+/// What is missing when something encrypted cannot be read back.
+pub const NO_KEY: &str =
+    "no key of artifacts.age_identity_file opens it; set that to the file of a secret key, or take it as it is stored and decrypt it elsewhere";
 
 impl Error {
     fn unavailable(what: impl Into<String>) -> Self {
@@ -184,6 +194,7 @@ fn file_name(path: &str) -> String {
 pub struct Storage {
     objects: Arc<dyn ObjectStore>,
     options: Options,
+    encryption: Encryption,
     buckets: Arc<[Bucket]>,
 }
 
@@ -236,7 +247,7 @@ impl Storage {
             _ => Error::from_io(fault),
         })?;
         let objects = LocalFileSystem::new_with_prefix(&options.root)?.with_fsync(true);
-        Ok(Self { objects: Arc::new(objects), options, buckets: Arc::default() })
+        Ok(Self { objects: Arc::new(objects), options, encryption: Encryption::default(), buckets: Arc::default() })
     }
 
     /// Opens the buckets that dumps may be exported to, and makes the roots that are not there.
@@ -253,6 +264,16 @@ impl Storage {
     /// The bucket of this name.
     pub fn bucket(&self, name: &str) -> Option<&Bucket> {
         self.buckets.iter().find(|bucket| bucket.name().as_str() == name)
+    }
+
+    /// Encrypts what is stored from now on, and reads back what is encrypted.
+    pub fn with_encryption(self, encryption: Encryption) -> Self {
+        Self { encryption, ..self }
+    }
+
+    /// To whom artifacts are encrypted, and with what they are read back.
+    pub fn encryption(&self) -> &Encryption {
+        &self.encryption
     }
 
     /// How artifacts are compressed.

@@ -9,6 +9,7 @@ mod buckets;
 mod clusters;
 mod memstore;
 mod names;
+mod pipeline;
 mod section;
 mod server;
 
@@ -54,6 +55,8 @@ pub struct Config {
     pub audit: Option<crate::audit::Options>,
     /// How artifacts are stored.
     pub artifacts: artifacts::Options,
+    /// To whom artifacts are encrypted, and what they are read back with.
+    pub encryption: artifacts::Encryption,
     /// Where dumps may be exported to.
     pub buckets: Vec<artifacts::bucket::Options>,
     /// How operations are worked on.
@@ -191,6 +194,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
         }
     };
     let compression = artifacts.parsed("compression", "zstd:1");
+    let pipeline = pipeline::read(&mut artifacts, base);
     artifacts.end();
 
     let mut section = root.section("executor");
@@ -203,6 +207,8 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
         zones: Zones::new(section.texts("zones")),
         delete_grace: section.duration("delete_grace", defaults.delete_grace, Duration::ZERO..=Duration::from_secs(365 * 24 * 3600)),
         retention: section.duration("retention", defaults.retention, Duration::from_secs(24 * 3600)..=Duration::from_secs(3650 * 24 * 3600)),
+        rate_limit: pipeline.rate_limit,
+        side_password_hashes: pipeline.side_password_hashes,
     };
     section.end();
 
@@ -221,7 +227,22 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let faults = faults.take();
     if faults.is_empty() {
         let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
-        Ok(Config { listen, admin_listen, server: options, auth, store: store_path, audit, artifacts, buckets, executor, clusters, secrets, memstore, file })
+        Ok(Config {
+            listen,
+            admin_listen,
+            server: options,
+            auth,
+            store: store_path,
+            audit,
+            artifacts,
+            encryption: pipeline.encryption,
+            buckets,
+            executor,
+            clusters,
+            secrets,
+            memstore,
+            file,
+        })
     } else {
         Err(Error { faults })
     }

@@ -1,4 +1,5 @@
-//! One shard from socket to artifact: `socket -> framing -> walk -> compression -> SHA-256 -> parts -> storage`.
+//! One shard from socket to artifact: `socket -> framing -> walk -> compression -> encryption -> SHA-256 -> parts
+//! -> storage`.
 //!
 //! Each stage is bounded and nothing is staged on disk, so memory is flat whatever the size of the dump. The stages that
 //! cost CPU run on a thread of their own; if storage cannot keep up, the socket waits, and after a while the attempt fails
@@ -187,7 +188,7 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
         let _ = spare_parts.try_send(kept_part());
     }
     let framing = transfer.framing.clone();
-    let options = encode::Options { compression: storage.compression(), segment_bytes: storage.segment_bytes() };
+    let options = encode::Options { compression: storage.compression(), encryption: storage.encryption().clone(), segment_bytes: storage.segment_bytes() };
     let (encoder_meter, ended) = (Arc::clone(meter), Arc::new(Ended::default()));
     let encoder_ended = Arc::clone(&ended);
     // Its own thread and not the pool of the runtime: it lives as long as the transfer.
@@ -366,10 +367,11 @@ async fn store(
 }
 
 fn file_name(shard: &str, segment: usize, storage: &Storage) -> String {
-    match storage.compression() {
-        artifacts::Compression::None => format!("{shard}-{segment}.rdb"),
-        artifacts::Compression::Zstd(_) => format!("{shard}-{segment}.rdb.zst"),
-    }
+    let compression = match storage.compression() {
+        artifacts::Compression::None => "",
+        artifacts::Compression::Zstd(_) => ".zst",
+    };
+    format!("{shard}-{segment}.rdb{compression}{}", storage.encryption().suffix())
 }
 
 /// An upload that is aborted when it is dropped before its end: on a failure, and when the attempt is stopped.
