@@ -14,7 +14,9 @@ mod collect;
 mod copy;
 mod export;
 mod fault;
+mod impact;
 mod record;
+mod side;
 mod stored;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
@@ -26,6 +28,7 @@ use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::failure::Reason;
 use crate::fleet::{Definition, Fleet};
 use crate::operation::{Door, Epoch, ExportTarget, Operation, OperationId, Policy, Progress, Spec, State, Tally};
+use crate::snapshot::Pace;
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
 use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETRIES, SNAPSHOT_BYTES};
 use attempt::Running;
@@ -151,6 +154,8 @@ struct Inner {
     machines: Mutex<HashMap<String, Arc<Semaphore>>>,
     /// Attempts that wait for a machine.
     waiting: AtomicUsize,
+    /// How fast all snapshots together may read.
+    pace: Option<Arc<Pace>>,
     metrics: Metrics,
     /// The time to drain is over: whatever runs is to be handed back, and so is what begins meanwhile.
     drained: CancellationToken,
@@ -181,6 +186,7 @@ impl Executor {
             store,
             fleet,
             storage,
+            pace: options.rate_limit.map(|rate| Arc::new(Pace::new(rate))),
             options,
             work: Notify::new(),
             rubbish: Notify::new(),

@@ -255,7 +255,7 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use age::secrecy::ExposeSecret;
 

@@ -7,7 +7,7 @@ use crate::artifacts::Folder;
 use crate::backup::BackupId;
 use crate::failure::{Failure, Reason};
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step};
-use crate::snapshot::Meter;
+use crate::snapshot::{Meter, Waits};
 use crate::store::{self, Completion};
 use crate::telemetry::metrics::{FENCED, HAND_BACKS, RETRIES, STEP_SECONDS};
 use std::sync::{Arc, Mutex};
@@ -72,7 +72,7 @@ pub(super) struct Running {
 #[derive(Default)]
 struct Live {
     shards: Vec<(ShardProgress, Option<Arc<Meter>>)>,
-    waiting_for: String,
+    waits: Waits,
     rate: Rate,
 }
 
@@ -112,7 +112,7 @@ impl Running {
 
     pub(super) fn progress(&self) -> Progress {
         let live = lock(&self.progress);
-        let mut waiting_for = live.waiting_for.clone();
+        let mut waiting_for = live.waits.now().unwrap_or_default().to_owned();
         let shards = live.shards.iter().map(|(shard, meter)| {
             let mut shard = shard.clone();
             if let Some(meter) = meter {
@@ -191,7 +191,12 @@ impl Context {
 
     /// Tells what the work waits for; empty while it moves.
     pub(super) fn wait_for(&self, what: &str) {
-        what.clone_into(&mut lock(&self.running.progress).waiting_for);
+        lock(&self.running.progress).waits.wait_for(what);
+    }
+
+    /// Each thing that the work as a whole waited for, with its time.
+    pub(super) fn waits(&self) -> Vec<(String, Duration)> {
+        lock(&self.running.progress).waits.all()
     }
 
     /// Tells a shard that is being worked on, with the meter of its snapshot.

@@ -1,7 +1,7 @@
 //! Taking a backup, told top to bottom: PREFLIGHT, SNAPSHOT, SEAL, PUBLISH.
 
 use super::attempt::{Context, End};
-use super::fault;
+use super::{fault, impact, side};
 use crate::artifacts::manifest::{FORMAT_VERSION, MANIFEST, MARKER, Manifest, Marker, ShardManifest};
 use crate::artifacts::{self, Folder};
 use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Labels, Minimum, Shard, State};
@@ -13,7 +13,6 @@ use crate::rdb;
 use crate::redis::Target;
 use crate::redis::facts::Facts;
 use crate::redis::replication::OutputBuffer;
-use crate::redis::topology;
 use crate::snapshot::{self, Meter};
 use crate::store::{Completion, MANIFEST_BYTES};
 use crate::telemetry::crash_point;
@@ -65,11 +64,13 @@ async fn attempt(context: &Context) -> Result<End, End> {
         facts,
         folder: attempt.clone(),
         output_buffer: if cluster.allow_output_buffer_risk { OutputBuffer::Accepted } else { OutputBuffer::Refused },
+        pace: context.inner.pace.clone(),
     };
-    let taken = snapshot::take(&request, &context.inner.storage, &meter, &context.stop).await;
+    let side = side::store(context, &request).await?;
+    let taken = impact::take(context, &request, &meter).await;
     count(context, &taken);
     let mut shard = taken.map_err(|error| fault::snapshot(&context.operation, &target.name, error))?;
-    ask_impact(&target, &mut shard).await;
+    shard.side = Some(side);
     // From here on the machine is not concerned, however long storage takes.
     drop(permit);
 
@@ -166,14 +167,6 @@ pub(super) async fn seal(context: &Context, attempt: &Folder, shard: &ShardManif
         }
     }
     Ok(())
-}
-
-/// Asks the source what the snapshot cost it. Best effort: a source that does not answer leaves the figures out.
-async fn ask_impact(target: &Target, shard: &mut ShardManifest) {
-    if let Ok(facts) = topology::ask(target, crate::fleet::PROBE_TIMEOUT).await {
-        shard.fork_micros = facts.fork_micros;
-        shard.copy_on_write_bytes = facts.copy_on_write_bytes;
-    }
 }
 
 async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<Manifest, End> {

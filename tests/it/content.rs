@@ -308,6 +308,7 @@ async fn several_segments() {
             source: target.clone(),
             facts,
             output_buffer: redkeep::redis::replication::OutputBuffer::Refused,
+            pace: None,
             folder: folder.clone(),
         };
         let shard = snapshot::take(&request, &storage, &Arc::default(), &CancellationToken::new()).await.expect("a snapshot");
