@@ -46,6 +46,7 @@ async fn a_replica_in_the_same_round_is_recorded() {
     let mut script = full_sync_length(Dump::sample().bytes);
     script.insert(2, Act::Wait(Arc::clone(&gate)));
     let source = ScriptedRedis::start(vec![script]).await;
+    source.set_info("total_forks", 0);
     let service = Setup::new().cluster("main", &[&source.address()], "allow_primary = true").start().await;
     let operation = service.clients.create("main", "first").await.unwrap();
     source.wait_for(|counts| counts.psyncs == 1).await;
