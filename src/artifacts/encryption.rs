@@ -11,7 +11,6 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Most recipients of an artifact.
 pub const RECIPIENTS: usize = 16;
@@ -23,7 +22,7 @@ const IDENTITIES: usize = 16;
 const FILE_BYTES: u64 = 64 * 1024;
 
 /// Longest head of an encrypted file, in bytes: room for far more recipients than we write to.
-const HEAD_BYTES: usize = 64 * 1024;
+const HEAD_BYTES: usize = 16 * 1024;
 
 /// End of the name of what is encrypted.
 pub const SUFFIX: &str = ".age";
@@ -216,15 +215,10 @@ impl Identity {
     ///
     /// What `input` says; [`io::ErrorKind::PermissionDenied`] when none of the keys opens the file;
     /// [`io::ErrorKind::InvalidData`] when it is no file of age.
-    pub fn open<R: Read>(&self, input: R) -> io::Result<impl Read + use<R>> {
-        let left = Arc::new(AtomicUsize::new(HEAD_BYTES));
-        let bounded = Bounded { input, left: Arc::clone(&left) };
-        let opened = age::Decryptor::new(bounded).and_then(|decryptor| decryptor.decrypt(self.0.iter().map(|key| key as &dyn age::Identity)));
-        match opened {
-            Ok(reader) => {
-                left.store(usize::MAX, Ordering::Relaxed);
-                Ok(reader)
-            }
+    pub fn open<R: Read>(&self, mut input: R) -> io::Result<impl Read + use<R>> {
+        let whole = io::Cursor::new(head(&mut input)?).chain(input);
+        match age::Decryptor::new(whole).and_then(|decryptor| decryptor.decrypt(self.0.iter().map(|key| key as &dyn age::Identity))) {
+            Ok(reader) => Ok(reader),
             Err(age::DecryptError::NoMatchingKeys) => Err(io::ErrorKind::PermissionDenied.into()),
             Err(age::DecryptError::Io(fault)) => Err(fault),
             Err(_) => Err(io::ErrorKind::InvalidData.into()),
@@ -232,26 +226,35 @@ impl Identity {
     }
 }
 
-/// A reader that gives no more than a head may have, until it is told that the head is over.
-struct Bounded<R> {
-    input: R,
-    left: Arc<AtomicUsize>,
-}
+/// First line of an encrypted file.
+///
+/// Source: the age format, version 1.
+const MAGIC: &[u8] = b"age-encryption.org/v1\n";
 
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.left.load(Ordering::Relaxed);
-        if left == usize::MAX {
-            return self.input.read(buffer);
+/// Beginning of the last line of its head.
+///
+/// Source: the same.
+const LAST_LINE: &[u8] = b"--- ";
+
+/// Reads the head of an encrypted file up to its last line, and no byte more. The library looks at a head anew with every line
+/// of it, so one without end would keep it busy for as long.
+fn head(input: &mut impl Read) -> io::Result<Vec<u8>> {
+    let (mut head, mut line) = (Vec::new(), 0);
+    let mut byte = [0];
+    while head.len() < HEAD_BYTES {
+        input.read_exact(&mut byte)?;
+        head.push(byte[0]);
+        if head.len() <= MAGIC.len() && !MAGIC.starts_with(&head) {
+            break;
         }
-        let most = buffer.len().min(left);
-        if most == 0 && !buffer.is_empty() {
-            return Err(io::ErrorKind::InvalidData.into());
+        if byte[0] == b'\n' {
+            if head[line..].starts_with(LAST_LINE) {
+                return Ok(head);
+            }
+            line = head.len();
         }
-        let count = self.input.read(&mut buffer[..most])?;
-        self.left.store(left - count, Ordering::Relaxed);
-        Ok(count)
     }
+    Err(io::ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]
