@@ -7,7 +7,8 @@
 //! folder may have a root of its own.
 //!
 //! ```text
-//! <root>/<folder>/<cluster>/<backup>/<epoch>/<shard>-<segment>.rdb[.zst]
+//! <root>/<folder>/<cluster>/<backup>/<epoch>/<shard>-<segment>.rdb[.zst][.age]
+//! <root>/<folder>/<cluster>/<backup>/<epoch>/<shard>-side.json[.age]   what a dump does not hold
 //! <root>/<folder>/<cluster>/<backup>/<epoch>/<file>.upload       the id of an upload that goes on; not where the root is a folder
 //! <root>/<folder>/<cluster>/<backup>/<epoch>/attempt.json       the attempt's marker, before its first byte
 //! <root>/<folder>/<cluster>/<backup>/<epoch>/manifest.json      created once, never changed
@@ -15,6 +16,7 @@
 //! ```
 
 pub mod bucket;
+pub mod encryption;
 mod error;
 mod files;
 pub mod manifest;
@@ -23,7 +25,8 @@ mod remote;
 mod root;
 mod transfer;
 
-pub use error::Error;
+pub use encryption::{Encryption, Identity, Recipient, Sealed};
+pub use error::{Error, NO_KEY};
 pub use place::Place;
 pub use root::Upload;
 pub use transfer::{Content, Move, Written};
@@ -113,6 +116,7 @@ pub struct Storage {
     folders: Arc<BTreeMap<FolderId, Root>>,
     compression: Compression,
     segment_bytes: u64,
+    encryption: Encryption,
     buckets: Arc<[Bucket]>,
 }
 
@@ -170,6 +174,7 @@ impl Storage {
             folders: Arc::new(folders),
             compression: options.compression,
             segment_bytes: options.segment_bytes,
+            encryption: Encryption::default(),
             buckets: Arc::default(),
         })
     }
@@ -189,6 +194,16 @@ impl Storage {
     /// The bucket of this name.
     pub fn bucket(&self, name: &str) -> Option<&Bucket> {
         self.buckets.iter().find(|bucket| bucket.name().as_str() == name)
+    }
+
+    /// Encrypts what is stored from now on, and reads back what is encrypted.
+    pub fn with_encryption(self, encryption: Encryption) -> Self {
+        Self { encryption, ..self }
+    }
+
+    /// To whom artifacts are encrypted, and with what they are read back.
+    pub fn encryption(&self) -> &Encryption {
+        &self.encryption
     }
 
     /// How artifacts are compressed.

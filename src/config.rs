@@ -10,6 +10,7 @@ mod buckets;
 mod clusters;
 mod memstore;
 mod names;
+mod pipeline;
 mod section;
 mod server;
 
@@ -58,6 +59,8 @@ pub struct Config {
     pub audit: Option<crate::audit::Options>,
     /// How artifacts are stored.
     pub artifacts: storage::Options,
+    /// To whom artifacts are encrypted, and what they are read back with.
+    pub encryption: storage::Encryption,
     /// Where dumps may be exported to.
     pub buckets: Vec<storage::bucket::Options>,
     /// How operations are worked on.
@@ -192,7 +195,9 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
 
     let audit = audit::read(root.section("audit"), base, &store_path);
 
-    let artifacts = artifacts::read(root.section("artifacts"), base);
+    let mut section = root.section("artifacts");
+    let pipeline = pipeline::read(&mut section, base);
+    let artifacts = artifacts::read(section, base);
     let mut section = root.section("executor");
     let defaults = executor::Options::default();
     let executor = executor::Options {
@@ -204,6 +209,8 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
         zones: Zones::new(section.texts("zones")),
         delete_grace: section.duration("delete_grace", defaults.delete_grace, Duration::ZERO..=Duration::from_secs(365 * 24 * 3600)),
         retention: section.duration("retention", defaults.retention, Duration::from_secs(24 * 3600)..=Duration::from_secs(3650 * 24 * 3600)),
+        rate_limit: pipeline.rate_limit,
+        side_password_hashes: pipeline.side_password_hashes,
     };
     section.end();
 
@@ -221,7 +228,22 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
 
     let faults = faults.take();
     if faults.is_empty() {
-        Ok(Config { listen, admin_listen, server: options, auth, store: store_path, audit, artifacts, buckets, executor, clusters, secrets, memstore, file })
+        Ok(Config {
+            listen,
+            admin_listen,
+            server: options,
+            auth,
+            store: store_path,
+            audit,
+            artifacts,
+            encryption: pipeline.encryption,
+            buckets,
+            executor,
+            clusters,
+            secrets,
+            memstore,
+            file,
+        })
     } else {
         Err(Error { faults })
     }

@@ -17,9 +17,11 @@ mod fault;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod impact;
 mod import;
 mod record;
 mod shards;
+mod side;
 mod stored;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
@@ -31,6 +33,7 @@ use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::failure::Reason;
 use crate::fleet::{Definition, Fleet};
 use crate::operation::{Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Policy, Progress, Spec, State, Tally};
+use crate::snapshot::Pace;
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
 use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETRIES, SNAPSHOT_BYTES};
 use attempt::Running;
@@ -81,6 +84,10 @@ pub struct Options {
     pub delete_grace: Duration,
     /// How long ended operations are kept.
     pub retention: Duration,
+    /// Bytes of dumps a second that all snapshots of the process read together; as fast as it goes when absent.
+    pub rate_limit: Option<u64>,
+    /// Whether password hashes are part of the side state, which is to be encrypted then.
+    pub side_password_hashes: bool,
 }
 
 impl Default for Options {
@@ -94,6 +101,8 @@ impl Default for Options {
             zones: Zones::default(),
             delete_grace: Duration::from_secs(24 * 3600),
             retention: Duration::from_secs(30 * 24 * 3600),
+            rate_limit: None,
+            side_password_hashes: false,
         }
     }
 }
@@ -153,6 +162,8 @@ struct Inner {
     machines: Mutex<HashMap<String, Arc<Semaphore>>>,
     /// Attempts that wait for a machine.
     waiting: AtomicUsize,
+    /// How fast all snapshots together may read.
+    pace: Option<Arc<Pace>>,
     metrics: Metrics,
     /// The time to drain is over: whatever runs is to be handed back, and so is what begins meanwhile.
     drained: CancellationToken,
@@ -183,6 +194,7 @@ impl Executor {
             store,
             fleet,
             storage,
+            pace: options.rate_limit.map(|rate| Arc::new(Pace::new(rate))),
             options,
             work: Notify::new(),
             rubbish: Notify::new(),
@@ -273,7 +285,7 @@ impl Executor {
             stored_bytes: 0,
             compression: self.0.storage.compression().to_string(),
             shards: Vec::new(),
-            age_recipients: Vec::new(),
+            age_recipients: self.0.storage.encryption().recipient_names(),
             suspicion: None,
         }
     }
@@ -313,7 +325,12 @@ impl Executor {
         let mut operation =
             self.operation(source.folder_id.clone(), source.cluster_id.clone(), Some(backup_id), door, Spec::CopyBackup { source: source.id }, &caller);
         operation.zone = self.0.fleet.get(&operation.cluster_id).and_then(|cluster| cluster.zone.clone());
-        let row = Backup { source: source.source, compression: source.compression, ..self.draft(&operation, backup_id, name, source.labels) };
+        let row = Backup {
+            source: source.source,
+            compression: source.compression,
+            age_recipients: source.age_recipients,
+            ..self.draft(&operation, backup_id, name, source.labels)
+        };
         self.submit(Create { operation, draft: Some(row), cluster: None, idempotency: caller.idempotency() }).await
     }
 
@@ -325,6 +342,12 @@ impl Executor {
     pub fn export_target_allowed(&self, folder: &FolderId, bucket: &str) -> Result<(), ExportRefused> {
         let bucket = self.0.storage.bucket(bucket).ok_or(ExportRefused::Unknown)?;
         if bucket.takes(folder) { Ok(()) } else { Err(ExportRefused::Forbidden) }
+    }
+
+    /// Whether the dumps of a backup can be decoded: it is not encrypted, or there is a key to try. To be asked before work
+    /// that decodes is accepted.
+    pub fn can_decode(&self, backup: &Backup) -> bool {
+        backup.age_recipients.is_empty() || self.0.storage.encryption().identity.is_some()
     }
 
     /// Accepts an export of a backup's dumps to a bucket. Durable on return; the work begins after it.

@@ -164,7 +164,7 @@ impl Server {
         let path = config.store.clone();
         let opened = tokio::task::spawn_blocking(move || SledStore::open(sled::Options::new(path))).await;
         let store = Arc::new(opened.map_err(|_| Error::Build("the store was not opened".to_owned()))?.map_err(Error::Store)?);
-        let storage = Storage::open(config.artifacts)?.with_buckets(config.buckets)?;
+        let storage = Storage::open(config.artifacts)?.with_buckets(config.buckets)?.with_encryption(config.encryption);
         tokio::spawn(look_at_storage(storage.clone(), stop.clone()));
         // Without a key of its own a process makes one up: what it signs ends with it.
         let tokens = config.secrets.as_ref().map_or_else(auth::Key::random, |key| Ok(auth::Key::new(key.tokens())));

@@ -121,6 +121,9 @@ impl own::backup_service_server::BackupService for Api {
             ExportRefused::Unknown => status::not_found("bucket", &request.bucket),
             ExportRefused::Forbidden => status::forbidden_bucket(&request.bucket, backup.folder_id.as_str()),
         })?;
+        if !request.as_stored && !self.executor.can_decode(&backup) {
+            return Err(status::locked(&request.backup_id));
+        }
         let target = ExportTarget { bucket: request.bucket, path, name: None, as_stored: request.as_stored };
         let operation = self.executor.export_backup(backup.id, target, Door::Redkeep, caller).await;
         let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;

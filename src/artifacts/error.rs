@@ -38,7 +38,14 @@ pub enum Error {
         /// What differs.
         what: String,
     },
+    /// It is encrypted, and there is no key that opens it.
+    #[error("{0} is encrypted, and {NO_KEY}")]
+    Locked(String),
 }
+
+/// What is missing when something encrypted cannot be read back.
+pub const NO_KEY: &str =
+    "no key of artifacts.age_identity_file opens it; set that to the file of a secret key, or take it as it is stored and decrypt it elsewhere";
 
 impl Error {
     pub(super) fn unavailable(what: impl Into<String>) -> Self {

@@ -4,13 +4,14 @@
 //! Memory is flat whatever the length; what costs CPU runs off the async threads.
 
 use super::bucket::Staged;
+use super::encryption::{self, Identity};
 use super::manifest::Segment;
 use super::root::Root;
 use super::{Error, Folder, PART_BYTES, PART_TIMEOUT, SEAL_TIMEOUT, Storage};
 use crate::telemetry::hang_point;
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -20,6 +21,9 @@ const PIECE_BYTES: usize = 1024 * 1024;
 /// Pieces that may wait for the disk of the bucket.
 const PIECES: usize = 2;
 
+/// Bytes that are decoded at once.
+const DECODED_BYTES: usize = 128 * 1024;
+
 /// How far back a compressed dump may look, as a power of two: what decoding may take of memory. Runs of 2 MiB look back less.
 const WINDOW_LOG: u32 = 23;
 
@@ -28,9 +32,9 @@ const WINDOW_LOG: u32 = 23;
 pub enum Content {
     /// The segments as they are stored.
     Stored,
-    /// The dump of this many bytes, decoded from segments that are not compressed.
+    /// The dump of this many bytes, decoded from segments that are not compressed. Encrypted ones are opened; their name says so.
     Plain(u64),
-    /// The dump of this many bytes, decoded from segments under zstd.
+    /// The dump of this many bytes, decoded from segments under zstd, encrypted or not.
     Zstd(u64),
 }
 
@@ -152,10 +156,11 @@ impl Storage {
         let (pieces_out, pieces_in) = mpsc::channel(PIECES);
         let (result, written) = oneshot::channel();
         let expected = segments.to_vec();
+        let identity = self.encryption.identity.clone();
         // Its own thread and not the pool of the runtime: it lives as long as the transfer.
         std::thread::Builder::new()
             .name("export".to_owned())
-            .spawn(move || drop(result.send(write(&expected, content, staged, pieces_in, &moved))))
+            .spawn(move || drop(result.send(write(&expected, content, identity.as_ref(), staged, pieces_in, &moved))))
             .map_err(|_| Move::Storage(Error::unavailable("no thread could be started")))?;
         let reading = async {
             for segment in segments {
@@ -201,46 +206,42 @@ impl From<Error> for Move {
 }
 
 /// Writes the pieces of all segments, in order, each held against its digest at its end.
-fn write(segments: &[Segment], content: Content, staged: Staged, mut pieces: mpsc::Receiver<Bytes>, moved: &dyn Fn(u64, u64)) -> Result<Written, Move> {
+fn write(
+    segments: &[Segment],
+    content: Content,
+    identity: Option<&Identity>,
+    staged: Staged,
+    mut pieces: mpsc::Receiver<Bytes>,
+    moved: &dyn Fn(u64, u64),
+) -> Result<Written, Move> {
     let most_bytes = match content {
         Content::Stored => segments.iter().map(|segment| segment.stored_bytes).sum(),
         Content::Plain(bytes) | Content::Zstd(bytes) => bytes,
     };
     let mut sink = Sink { staged, context: digest::Context::new(&digest::SHA256), bytes: 0, most_bytes, fault: None };
     for segment in segments {
-        let damaged = |what: String| Move::Storage(Error::Corrupt { name: segment.file.clone(), what });
-        let mut context = digest::Context::new(&digest::SHA256);
-        let mut left = segment.stored_bytes;
-        let mut told = sink.bytes;
-        let mut output = match content {
-            Content::Stored | Content::Plain(_) => Output::Plain(&mut sink),
-            Content::Zstd(_) => {
-                let decoder = zstd::stream::write::Decoder::new(&mut sink).and_then(|mut decoder| decoder.window_log_max(WINDOW_LOG).map(|()| decoder));
-                Output::Zstd(decoder.map_err(|_| Move::Storage(Error::unavailable("the decoder could not be made")))?)
-            }
+        let mut stored = Stored {
+            pieces: &mut pieces,
+            piece: Bytes::new(),
+            left: segment.stored_bytes,
+            context: digest::Context::new(&digest::SHA256),
+            moved,
+            ended_early: false,
         };
-        while left > 0 {
-            let Some(piece) = pieces.blocking_recv() else { return Err(Move::Storage(Error::unavailable("the reading ended early"))) };
-            context.update(&piece);
-            left = left.saturating_sub(piece.len() as u64);
-            if let Err(fault) = output.write_all(&piece) {
-                return Err(match output.sink().fault.take() {
-                    Some(fault) => fault,
-                    // The decoder's own: it met what no compressor wrote.
-                    None => damaged(format!("it cannot be decoded: {fault}")),
-                });
-            }
-            moved(piece.len() as u64, output.sink().bytes - told);
-            told = output.sink().bytes;
+        let decoded = decode(&mut stored, segment, content, identity, &mut sink, moved);
+        if stored.ended_early {
+            return Err(Move::Storage(Error::unavailable("the reading ended early")));
         }
-        let flushed = output.flush();
-        drop(output);
-        moved(0, sink.bytes - told);
         if let Some(fault) = sink.fault.take() {
             return Err(fault);
         }
-        flushed.map_err(|fault| damaged(format!("it cannot be decoded: {fault}")))?;
-        hold(segment, context)?;
+        decoded.map_err(|fault| {
+            Move::Storage(match fault.kind() {
+                io::ErrorKind::PermissionDenied => Error::Locked(segment.file.clone()),
+                _ => Error::Corrupt { name: segment.file.clone(), what: format!("it cannot be decoded: {fault}") },
+            })
+        })?;
+        hold(segment, stored.context)?;
     }
     if sink.bytes != most_bytes {
         let name = segments.last().map(|segment| segment.file.clone()).unwrap_or_default();
@@ -250,34 +251,81 @@ fn write(segments: &[Segment], content: Content, staged: Staged, mut pieces: mps
     Ok(Written { bytes: sink.bytes, sha256: hex(sink.context.finish().as_ref()) })
 }
 
-/// What takes the bytes of a segment.
-enum Output<'a> {
-    Plain(&'a mut Sink),
-    Zstd(zstd::stream::write::Decoder<'static, &'a mut Sink>),
+/// Hands a segment to the sink, decoded as it is to be, and reads it to its end.
+fn decode(
+    stored: &mut Stored<'_>,
+    segment: &Segment,
+    content: Content,
+    identity: Option<&Identity>,
+    sink: &mut Sink,
+    moved: &dyn Fn(u64, u64),
+) -> io::Result<()> {
+    let plain = content == Content::Stored || !segment.file.ends_with(encryption::SUFFIX);
+    let zstd = match content {
+        Content::Stored | Content::Plain(_) => false,
+        Content::Zstd(_) => true,
+    };
+    match (plain, zstd) {
+        (true, false) => pass(&mut *stored, sink, moved)?,
+        (true, true) => pass(unpack(&mut *stored)?, sink, moved)?,
+        (false, zstd) => {
+            let opened = identity.ok_or(io::ErrorKind::PermissionDenied)?.open(&mut *stored)?;
+            if zstd { pass(unpack(opened)?, sink, moved)? } else { pass(opened, sink, moved)? }
+        }
+    }
+    // What a decoder had no use for belongs to the digest all the same.
+    io::copy(stored, &mut io::sink()).map(|_| ())
 }
 
-impl Output<'_> {
-    fn sink(&mut self) -> &mut Sink {
-        match self {
-            Self::Plain(sink) => sink,
-            Self::Zstd(decoder) => decoder.get_mut(),
-        }
+fn unpack<R: Read>(input: R) -> io::Result<impl Read> {
+    let mut decoder = zstd::stream::read::Decoder::new(input)?;
+    decoder.window_log_max(WINDOW_LOG)?;
+    Ok(decoder)
+}
+
+fn pass(mut input: impl Read, sink: &mut Sink, moved: &dyn Fn(u64, u64)) -> io::Result<()> {
+    let mut buffer = vec![0; DECODED_BYTES];
+    loop {
+        let count = match input.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => continue,
+            Err(fault) => return Err(fault),
+        };
+        sink.write_all(&buffer[..count])?;
+        moved(0, count as u64);
     }
 }
 
-impl Write for Output<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(sink) => sink.write(bytes),
-            Self::Zstd(decoder) => decoder.write(bytes),
-        }
-    }
+/// The bytes of one segment as they come, digested.
+struct Stored<'a> {
+    pieces: &'a mut mpsc::Receiver<Bytes>,
+    piece: Bytes,
+    left: u64,
+    context: digest::Context,
+    moved: &'a dyn Fn(u64, u64),
+    /// Whether there was nothing where more was due.
+    ended_early: bool,
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(sink) => sink.flush(),
-            Self::Zstd(decoder) => decoder.flush(),
+impl Read for Stored<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.piece.is_empty() {
+            if self.left == 0 {
+                return Ok(0);
+            }
+            let Some(piece) = self.pieces.blocking_recv() else {
+                self.ended_early = true;
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            };
+            self.context.update(&piece);
+            self.left = self.left.saturating_sub(piece.len() as u64);
+            (self.moved)(piece.len() as u64, 0);
+            self.piece = piece;
         }
+        let count = buffer.len().min(self.piece.len());
+        buffer[..count].copy_from_slice(&self.piece.split_to(count));
+        Ok(count)
     }
 }
 

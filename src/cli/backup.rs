@@ -197,6 +197,9 @@ fn facts(backup: &Backup, now: DateTime<Utc>) -> String {
         let skew = if backup.shards.len() > 1 { format!(", skew {} ms", text::count(backup.skew_ms)) } else { String::new() };
         facts.add("Consistency", format!("{}{skew}", table::known(backup.consistency().as_str_name())));
     }
+    for recipient in &backup.age_recipients {
+        facts.add("Encrypted to", text::escape(recipient));
+    }
     facts.add("Path", text::or_dash(&backup.path));
     facts.add("Labels", text::labels(&backup.labels));
     facts.add("Operation", text::or_dash(&backup.operation_id));
@@ -238,6 +241,14 @@ fn shard_facts(shard: &ShardArtifact, now: DateTime<Utc>) -> String {
     facts.add_some("Source memory", (shard.used_memory_bytes > 0).then(|| text::size(shard.used_memory_bytes)));
     facts.add_some("Fork", (shard.fork_us > 0).then(|| format!("{} µs", text::count(shard.fork_us))));
     facts.add_some("Copied on write", (shard.copy_on_write_bytes > 0).then(|| text::size(shard.copy_on_write_bytes)));
+    if let Some(impact) = &shard.impact {
+        facts.add_some("Chosen because", (!impact.chosen_because.is_empty()).then(|| text::escape(&impact.chosen_because)));
+        let waits = impact.waited_for.iter().map(|wait| text::escape(wait));
+        facts.add_some("Waited for", (!impact.waited_for.is_empty()).then(|| waits.collect::<Vec<_>>().join(", ")));
+        facts.add_some("Rate", (impact.bytes_per_second > 0).then(|| format!("{}/s", text::size(impact.bytes_per_second))));
+        facts.add_some("Shared", impact.shared_round.then(|| "a replica of the source synchronised at the same time".to_owned()));
+    }
+    facts.add_some("Side state", shard.side_state.then(|| "beside the dump: users, modules, configuration, topology".to_owned()));
     let position = (!shard.replication_id.is_empty()).then(|| format!("{}:{}", text::escape(&shard.replication_id), shard.replication_offset));
     facts.add_some("Replication", position);
     facts.text()

@@ -129,11 +129,12 @@ pub(super) async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) 
         labels: draft.labels,
         created_at: draft.created_at,
         expires_at: draft.expires_at,
-        compression: draft.compression,
+        // As they were stored, which may be otherwise than was set when the backup was accepted.
+        compression: context.inner.storage.compression().to_string(),
         consistency: if shards.len() == 1 { Consistency::PointInTime } else { Consistency::PerShard },
         skew_millis: u64::try_from(skew).unwrap_or(0),
         shards,
-        age_recipients: draft.age_recipients,
+        age_recipients: context.inner.storage.encryption().recipient_names(),
         suspicion: draft.suspicion,
     })
 }
@@ -225,6 +226,7 @@ pub(super) fn row(draft: Backup, manifest: &Manifest) -> Backup {
         size_bytes: shards.iter().map(|shard| shard.size_bytes).sum(),
         stored_bytes: shards.iter().map(|shard| shard.stored_bytes).sum(),
         shards,
+        compression: manifest.compression.clone(),
         age_recipients: manifest.age_recipients.clone(),
         suspicion: manifest.suspicion.clone(),
         ..draft

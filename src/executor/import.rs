@@ -122,6 +122,8 @@ fn unread(context: &Context, bucket: &Bucket, key: &Key, error: &artifacts::Erro
         }
         artifacts::Error::Exists(_) => failed(Reason::StorageDenied, format!("{key} in bucket {name} is no file")),
         artifacts::Error::Denied(why) => failed(Reason::StorageDenied, format!("bucket {name} cannot be read: {why}")),
-        artifacts::Error::Unavailable { .. } | artifacts::Error::Stalled | artifacts::Error::Full => fault::bucket(&context.operation, name.as_str(), error),
+        artifacts::Error::Unavailable { .. } | artifacts::Error::Stalled | artifacts::Error::Full | artifacts::Error::Locked(_) => {
+            fault::bucket(&context.operation, name.as_str(), error)
+        }
     }
 }

@@ -92,6 +92,8 @@ pub struct Facts {
     pub system_memory_bytes: u64,
     /// Length of its last fork, in microseconds.
     pub fork_micros: Option<u64>,
+    /// How often it has forked since its start, where it tells.
+    pub forks: Option<u64>,
     /// Memory copied on write by its last save, in bytes.
     pub copy_on_write_bytes: Option<u64>,
     /// Keys in all databases.
@@ -168,6 +170,7 @@ impl Facts {
             maxmemory_bytes: number("maxmemory").unwrap_or(0),
             system_memory_bytes: number("total_system_memory").unwrap_or(0),
             fork_micros: number("latest_fork_usec").filter(|micros| *micros > 0),
+            forks: number("total_forks"),
             copy_on_write_bytes: number("rdb_last_cow_size"),
             keys: sum("keys"),
             expiring_items_keys: sum("keys_with_volatile_items"),

@@ -70,6 +70,8 @@ pub struct Transfer {
     host: String,
     stream: Box<dyn Stream>,
     leftover: Vec<u8>,
+    /// How the connection broke, when that was seen in passing.
+    failed: Option<std::io::ErrorKind>,
     /// How the end is told.
     pub framing: Framing,
     /// Id of the source's history.
@@ -160,7 +162,7 @@ impl Greeted {
         }
         let framing = framing(&preamble).ok_or_else(|| protocol(format!("an odd head of the payload: {}", clean(&preamble))))?;
         let (leftover, stream) = connection.into_parts();
-        Ok(Transfer { host, stream, leftover, framing, replication_id, replication_offset, asked_at, began_at, rdb_only })
+        Ok(Transfer { host, stream, leftover, failed: None, framing, replication_id, replication_offset, asked_at, began_at, rdb_only })
     }
 }
 
@@ -227,11 +229,39 @@ impl Transfer {
             std::mem::swap(buffer, &mut self.leftover);
             return Ok(buffer.len());
         }
+        if let Some(kind) = self.failed {
+            return Err(self.broken(kind));
+        }
         match timeout(IDLE_TIMEOUT, self.stream.read_buf(buffer)).await {
             Ok(Ok(count)) => Ok(count),
-            Ok(Err(fault)) => Err(Error::Unreachable { host: self.host.clone(), what: format!("the connection broke: {}", fault.kind()) }),
+            Ok(Err(fault)) => Err(self.broken(fault.kind())),
             Err(_) => Err(Error::Unreachable { host: self.host.clone(), what: format!("no byte for {} s", IDLE_TIMEOUT.as_secs()) }),
         }
+    }
+
+    /// Appends what has come meanwhile to `buffer`, up to its capacity, without waiting for more; returns how much that was, zero
+    /// when there is nothing. That the connection has ended or failed is left to [`Transfer::read`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub async fn read_more(&mut self, buffer: &mut Vec<u8>) -> usize {
+        if buffer.len() == buffer.capacity() || !self.leftover.is_empty() || self.failed.is_some() {
+            return 0;
+        }
+        // Polled once: what is there is taken.
+        match timeout(Duration::ZERO, self.stream.read_buf(buffer)).await {
+            Ok(Ok(count)) => count,
+            Ok(Err(fault)) => {
+                self.failed = Some(fault.kind());
+                0
+            }
+            Err(_) => 0,
+        }
+    }
+
+    fn broken(&self, kind: std::io::ErrorKind) -> Error {
+        Error::Unreachable { host: self.host.clone(), what: format!("the connection broke: {kind}") }
     }
 
     /// Reads until the source closes, for at most [`REPLY_TIMEOUT`], and returns what came, at most `limit` bytes.

@@ -96,7 +96,12 @@ pub async fn take(request: &Request<'_>, storage: &Storage, meter: &Arc<Meter>, 
     let unpacker = Unpacker { out: pieces, spare: spare_in, piece: Vec::new() };
     let (length, decoder_meter) = (request.seen.bytes, Arc::clone(meter));
     let decoded = on_thread("import", move || unpacker.run(ranges_in, length, &mark, &decoder_meter))?;
-    let options = encode::Options { compression: storage.compression(), segment_bytes: storage.segment_bytes(), walk: rdb::Options::default() };
+    let options = encode::Options {
+        compression: storage.compression(),
+        encryption: storage.encryption().clone(),
+        segment_bytes: storage.segment_bytes(),
+        walk: rdb::Options::default(),
+    };
     let encoder_meter = Arc::clone(meter);
     let summary = on_thread("snapshot", move || {
         let ends = encode::Ends { pieces: pieces_in, spare_pieces: spare, parts, spare_parts: spare_parts_in };

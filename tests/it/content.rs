@@ -310,6 +310,7 @@ async fn several_segments() {
             facts,
             output_buffer: redkeep::redis::replication::OutputBuffer::Refused,
             dialect: redkeep::redis::replication::Dialect::Own,
+            pace: None,
             folder: folder.clone(),
             slots: Vec::new(),
         };

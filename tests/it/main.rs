@@ -8,6 +8,8 @@ mod backup;
 mod cli;
 mod content;
 mod copy;
+mod costs;
+mod encryption;
 mod engines;
 mod export;
 mod faults;

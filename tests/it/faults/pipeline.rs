@@ -52,6 +52,7 @@ async fn take_as(source: Target) -> Result<(ShardManifest, Vec<u8>), Error> {
         output_buffer: redkeep::redis::replication::OutputBuffer::Refused,
         dialect: redkeep::redis::replication::Dialect::Own,
         slots: Vec::new(),
+        pace: None,
         folder: folder.clone(),
     };
     let manifest = snapshot::take(&request, &storage, &Arc::new(Meter::default()), &CancellationToken::new()).await?;
