@@ -54,6 +54,9 @@
 //!   backup        PREFLIGHT, SNAPSHOT, SEAL, PUBLISH, told top to bottom
 //!   copy export   the same steps for what is stored already
 //!   stored        what a finished backup consists of
+//!   permit        leave to take a snapshot of a machine
+//!   window        not at this time of day
+//!   suspect       is the source still what it was
 //!   record        changing and deleting a backup's record
 //!   adopt         making a cluster known, changing how it is reached, forgetting it
 //!   collect       removing files that belong to no backup
@@ -62,6 +65,8 @@
 //!   payload       where the dump ends inside the payload
 //!   encode        walk, compression, digest, parts
 //! store         the store's contract
+//!   lineage       what the source of a backup was
+//!   place         places of a failure domain
 //!   sled          the embedded store
 //! fleet         the clusters that are known, and the last look at each
 //! artifacts     keys, uploads in parts, manifest and facts
@@ -84,6 +89,7 @@
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
+//!   window        times of the week in which no snapshot may start
 //! secrets       sealing what callers entrust to us
 //! peer          who is at the other end of a connection
 //! pb            generated types of the wire, and the pool of descriptors

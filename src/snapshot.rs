@@ -17,6 +17,7 @@ use crate::rdb;
 use crate::redis::facts::Facts;
 use crate::redis::replication::{self, OutputBuffer, Transfer};
 use crate::redis::{self, Target};
+use crate::store::SketchKey;
 use chrono::Utc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -154,6 +155,8 @@ pub struct Request {
     pub folder: Folder,
     /// Whether the source may keep an output buffer for us.
     pub output_buffer: OutputBuffer,
+    /// Key of the hashes by which the source is known again; a secret.
+    pub sketch: SketchKey,
 }
 
 /// Takes a snapshot of one shard and stores it. All of it is durable on return; it is not published.
@@ -187,7 +190,8 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
         let _ = spare_parts.try_send(kept_part());
     }
     let framing = transfer.framing.clone();
-    let options = encode::Options { compression: storage.compression(), segment_bytes: storage.segment_bytes() };
+    let walk = rdb::Options { sketch: Some(request.sketch.0), ..rdb::Options::default() };
+    let options = encode::Options { compression: storage.compression(), segment_bytes: storage.segment_bytes(), walk };
     let (encoder_meter, ended) = (Arc::clone(meter), Arc::new(Ended::default()));
     let encoder_ended = Arc::clone(&ended);
     // Its own thread and not the pool of the runtime: it lives as long as the transfer.
@@ -256,6 +260,8 @@ fn manifest(
         upload_started_at,
         upload_ended_at,
         walk,
+        replication_id2: request.facts.replication_id2.clone(),
+        source_keys: request.facts.keys,
         slots: Vec::new(),
         impact: Impact::default(),
         side: None,

@@ -88,9 +88,6 @@ impl own::backup_service_server::BackupService for Api {
             return Ok(operation);
         }
         let id = self.backup(&grant, &request.backup_id).await?.id;
-        if request.clear_suspect {
-            return Err(status::precondition("STATE", &request.backup_id, "no suspicion lies on this backup; leave clear_suspect out"));
-        }
         let backup_id = request.backup_id.clone();
         let changes = changes(request)?;
         let operation = self.executor.change_backup(id, Door::Redkeep, Spec::UpdateBackup(changes), caller).await;
@@ -139,10 +136,14 @@ impl own::backup_service_server::BackupService for Api {
     }
 }
 
-/// Reads what is to change. Without a mask every field is meant, absent ones too.
+/// Reads what is to change. Without a mask every field is meant, absent ones too; but beside `clear_suspect` none is.
 fn changes(request: own::UpdateBackupRequest) -> Result<BackupChanges, Status> {
-    let mut changes = BackupChanges::default();
+    let mut changes = BackupChanges { clear_suspect: request.clear_suspect, ..BackupChanges::default() };
     let mask = request.update_mask.map(|mask| mask.paths).filter(|paths| !paths.is_empty());
+    if mask.is_none() && request.clear_suspect {
+        // Whoever asks for this alone does not mean to empty everything else.
+        return Ok(changes);
+    }
     let paths = mask.unwrap_or_else(|| ["name", "labels", "expires_at", "holds"].map(str::to_owned).to_vec());
     for path in paths {
         match path.as_str() {

@@ -1,10 +1,11 @@
 //! Taking a backup, told top to bottom: PREFLIGHT, SNAPSHOT, SEAL, PUBLISH.
 
 use super::attempt::{Context, End};
-use super::fault;
+use super::permit::{self, Permit};
+use super::{fault, suspect, window};
 use crate::artifacts::manifest::{FORMAT_VERSION, MANIFEST, MARKER, Manifest, Marker, ShardManifest};
 use crate::artifacts::{self, Folder};
-use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Labels, Minimum, Shard, State};
+use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Labels, Minimum, Shard, State, Suspicion};
 use crate::cluster::{Health, ONLY_SHARD, View};
 use crate::failure::{Failure, Reason};
 use crate::fleet::Definition;
@@ -22,7 +23,6 @@ use aws_lc_rs::digest;
 use chrono::Utc;
 use serde::Serialize;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// Room that storage must have before a source is forked for it, in bytes.
 pub(super) const ROOM_BYTES: u64 = 16 * 1024 * 1024;
@@ -51,8 +51,12 @@ async fn attempt(context: &Context) -> Result<End, End> {
         .fleet
         .get(&context.operation.cluster_id)
         .ok_or_else(|| End::Failed(Failure::new(Reason::Gone, format!("cluster {} is not known any more", context.operation.cluster_id))))?;
+    window::check(context, &cluster)?;
     let (target, facts, permit) = preflight(context, &cluster, &attempt).await?;
+    let sketch = suspect::key(context).await?;
 
+    // The wait for the machine may have been long.
+    window::check(context, &cluster)?;
     context.step(Step::Snapshot, None).await?;
     crash_point("snapshot");
     let meter = Arc::new(Meter::default());
@@ -65,19 +69,22 @@ async fn attempt(context: &Context) -> Result<End, End> {
         facts,
         folder: attempt.clone(),
         output_buffer: if cluster.allow_output_buffer_risk { OutputBuffer::Accepted } else { OutputBuffer::Refused },
+        sketch,
     };
     let taken = snapshot::take(&request, &context.inner.storage, &meter, &context.stop).await;
     count(context, &taken);
     let mut shard = taken.map_err(|error| fault::snapshot(&context.operation, &target.name, error))?;
     ask_impact(&target, &mut shard).await;
     // From here on the machine is not concerned, however long storage takes.
-    drop(permit);
+    permit.free().await;
 
     context.step(Step::Seal, None).await?;
     crash_point("seal");
     seal(context, &attempt, &shard).await?;
 
-    let manifest = manifest(context, vec![shard]).await?;
+    let shards = vec![shard];
+    let suspicion = suspect::examine(context, &shards).await?;
+    let manifest = manifest(context, shards, suspicion).await?;
     let bytes = encode(&manifest)?;
     let publication = Publication { epoch: context.epoch(), since: Utc::now(), manifest_sha256: hex_sha256(&bytes) };
     // The record keeps how far it came, also when all of it took less than a heartbeat.
@@ -103,7 +110,7 @@ fn count(context: &Context, taken: &Result<ShardManifest, snapshot::Error>) {
 }
 
 /// Finds a source that may be used, and proves that storage can be written, before anything is forked.
-async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) -> Result<(Target, Facts, OwnedSemaphorePermit), End> {
+async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) -> Result<(Target, Facts, Permit), End> {
     let (mut target, mut facts) = choose(context, cluster).await?;
 
     if let Some(free) = context.inner.storage.free_bytes()
@@ -117,17 +124,16 @@ async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) ->
 
     loop {
         let name = cluster.failure_domain(&target.address);
-        let machine = context.inner.machine(name.clone());
-        if let Ok(permit) = Arc::clone(&machine).try_acquire_owned() {
-            return Ok((target, facts, permit));
+        let taken = permit::take(context, &name, ONLY_SHARD, |what| context.wait_for(what)).await?;
+        if !taken.has_waited {
+            return Ok((target, facts, taken.permit));
         }
-        context.wait_for("another snapshot on the same machine to end");
-        let permit = context.inner.wait_for_machine(machine).await.ok_or_else(|| internal("the queue of the machine is closed"))?;
         // The wait may have been long: a replica may be the primary by now, so the source is chosen anew.
         (target, facts) = choose(context, cluster).await?;
         if cluster.failure_domain(&target.address) == name {
-            return Ok((target, facts, permit));
+            return Ok((target, facts, taken.permit));
         }
+        taken.permit.free().await;
     }
 }
 
@@ -176,7 +182,7 @@ async fn ask_impact(target: &Target, shard: &mut ShardManifest) {
     }
 }
 
-async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<Manifest, End> {
+async fn manifest(context: &Context, mut shards: Vec<ShardManifest>, suspicion: Option<Suspicion>) -> Result<Manifest, End> {
     let draft = context.inner.store.backup(context.backup_id()?).await?;
     for shard in &mut shards {
         shard.walk.databases.truncate(MANIFEST_DATABASES);
@@ -201,7 +207,7 @@ async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<M
         skew_millis: u64::try_from(skew).unwrap_or(0),
         shards,
         age_recipients: draft.age_recipients,
-        suspicion: draft.suspicion,
+        suspicion,
     })
 }
 

@@ -30,10 +30,11 @@ pub(super) enum Output {
 }
 
 /// How to encode.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) compression: Compression,
     pub(super) segment_bytes: u64,
+    pub(super) walk: rdb::Options,
 }
 
 /// The encoder's ends of the channels.
@@ -50,7 +51,7 @@ pub(super) struct Ends {
 
 /// Runs until the dump is complete, the pieces end, or something fails.
 pub(super) fn run(framing: &Framing, options: &Options, ends: Ends, meter: &Meter, ended: &Ended) -> Result<rdb::Summary, Error> {
-    let mut payload = Payload::new(framing);
+    let mut payload = Payload::new(framing, options.walk.clone());
     let Ends { mut pieces, spare_pieces, parts, spare_parts } = ends;
     let mut output = Encoder::new(options, Parts::new(parts, spare_parts))?;
     while let Some(piece) = pieces.blocking_recv() {
@@ -234,7 +235,7 @@ mod tests {
                 let (spare, spare_in) = mpsc::channel(1);
                 let fed = input.clone();
                 let encoding = std::thread::spawn(move || {
-                    let mut encoder = Encoder::new(&Options { compression, segment_bytes }, Parts::new(out, spare_in))?;
+                    let mut encoder = Encoder::new(&Options { compression, segment_bytes, walk: rdb::Options::default() }, Parts::new(out, spare_in))?;
                     fed.chunks(100_000).try_for_each(|piece| encoder.write(piece))?;
                     encoder.finish()
                 });

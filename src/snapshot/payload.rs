@@ -50,12 +50,12 @@ fn finder(mark: &[u8; MARK_BYTES]) -> Box<memmem::Finder<'static>> {
 }
 
 impl Payload {
-    pub(super) fn new(framing: &Framing) -> Self {
+    pub(super) fn new(framing: &Framing, walk: rdb::Options) -> Self {
         let framing = match framing {
             Framing::Length(total) => State::Length { total: *total, left: *total },
             Framing::Mark(mark) => State::Mark { mark: *mark, finder: finder(mark), carry: Vec::new() },
         };
-        Self { walker: rdb::Walker::new(), framing }
+        Self { walker: rdb::Walker::with(walk), framing }
     }
 
     /// Bytes of the dump so far.
@@ -173,7 +173,7 @@ mod tests {
     const MARK: [u8; MARK_BYTES] = *b"0123456789abcdef0123456789abcdef01234567";
 
     fn run(framing: &Framing, wire: &[u8], piece: usize) -> Result<(Vec<u8>, rdb::Summary), Error> {
-        let mut payload = Payload::new(framing);
+        let mut payload = Payload::new(framing, rdb::Options::default());
         let mut out = Vec::new();
         for part in wire.chunks(piece) {
             let progress = payload.push(part, &mut |bytes| {
