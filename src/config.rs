@@ -31,6 +31,9 @@ use std::time::Duration;
 /// Longest configuration file, in bytes.
 const FILE_BYTES: u64 = 1024 * 1024;
 
+/// Most snapshots of one cluster at once: each takes the memory of its buffers.
+const SHARDS_AT_ONCE: u64 = 64;
+
 /// File that is read when none is named and it is there.
 pub const DEFAULT_FILE: &str = "redkeep.toml";
 
@@ -198,6 +201,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let executor = executor::Options {
         snapshots_per_host: section.integer("snapshots_per_host", defaults.snapshots_per_host as u64, 1..=64) as usize,
         workers: section.integer("workers", defaults.workers as u64, 1..=256) as usize,
+        shards_at_once: section.integer("shards_at_once", defaults.shards_at_once as u64, 1..=SHARDS_AT_ONCE) as usize,
         drain: section.duration("drain", defaults.drain, Duration::ZERO..=Duration::from_secs(3600)),
         refork_delay: section.duration("refork_delay", defaults.refork_delay, Duration::ZERO..=Duration::from_secs(24 * 3600)),
         deadline: section.duration("deadline", defaults.deadline, Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600)),
@@ -382,7 +386,8 @@ mod tests {
     #[test]
     fn windows_of_a_cluster_are_read_and_their_faults_named() {
         let cluster = |lines: &str| read(&format!("[[clusters]]\nid = \"a\"\nnodes = [\"h:1\"]\n{lines}\n"));
-        let windows = cluster("no_snapshot = [\"mon-fri 08:00-20:00\", \"22:00-02:00\"]\ntime_zone = \"Europe/Berlin\"").unwrap().clusters[0].no_snapshot.clone();
+        let windows =
+            cluster("no_snapshot = [\"mon-fri 08:00-20:00\", \"22:00-02:00\"]\ntime_zone = \"Europe/Berlin\"").unwrap().clusters[0].no_snapshot.clone();
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         assert_eq!(windows.next_allowed(at("2026-11-20T08:00:00Z")), at("2026-11-20T19:00:00Z"));
         for (lines, fault) in [

@@ -16,6 +16,7 @@ mod export;
 mod fault;
 mod permit;
 mod record;
+mod shards;
 mod stored;
 mod suspect;
 mod window;
@@ -67,6 +68,8 @@ pub struct Options {
     pub workers: usize,
     /// Snapshots of one machine at once, over all processes.
     pub snapshots_per_host: usize,
+    /// Snapshots of one cluster at once.
+    pub shards_at_once: usize,
     /// How long running work may go on at a graceful stop.
     pub drain: Duration,
     /// Least wait after a failed attempt that reached the fork.
@@ -86,6 +89,7 @@ impl Default for Options {
         Self {
             workers: 16,
             snapshots_per_host: 1,
+            shards_at_once: 4,
             drain: Duration::from_secs(30),
             refork_delay: Duration::from_secs(600),
             deadline: Duration::from_secs(3600),
@@ -373,7 +377,10 @@ impl Executor {
             modified_at: now,
             revision: 1,
             zone: None,
-            policy: Policy { deadline_at: self.0.deadline(now), refork_delay_millis: u64::try_from(self.0.options.refork_delay.as_millis()).unwrap_or(u64::MAX) },
+            policy: Policy {
+                deadline_at: self.0.deadline(now),
+                refork_delay_millis: u64::try_from(self.0.options.refork_delay.as_millis()).unwrap_or(u64::MAX),
+            },
             epoch: Epoch(0),
             state: State::Queued { not_before: now },
             reached: None,

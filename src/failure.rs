@@ -27,6 +27,8 @@ pub enum Reason {
     SourceMemory,
     /// The server's version or kind cannot be backed up safely.
     SourceVersion,
+    /// The shards do not cover every slot once, or slots moved during the snapshots; the message says which.
+    SourceTopology,
     /// The server said that its save failed.
     SourceSave,
     /// The payload ended early or stopped moving.
@@ -57,7 +59,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::SourceUnreachable,
         Self::SourceCredentials,
         Self::SourceCertificate,
@@ -66,6 +68,7 @@ impl Reason {
         Self::SourceRole,
         Self::SourceMemory,
         Self::SourceVersion,
+        Self::SourceTopology,
         Self::SourceSave,
         Self::SnapshotCut,
         Self::SnapshotCorrupt,
@@ -92,6 +95,7 @@ impl Reason {
             Self::SourceRole => "SOURCE_ROLE",
             Self::SourceMemory => "SOURCE_MEMORY",
             Self::SourceVersion => "SOURCE_VERSION",
+            Self::SourceTopology => "SOURCE_TOPOLOGY",
             Self::SourceSave => "SOURCE_SAVE",
             Self::SnapshotCut => "SNAPSHOT_CUT",
             Self::SnapshotCorrupt => "SNAPSHOT_CORRUPT",

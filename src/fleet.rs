@@ -4,14 +4,18 @@
 //! configuration stay as long as the process; adopted ones come and go, as their records in the store do. Knows nothing of
 //! operations or the wire.
 
+mod check;
+
+pub use check::{Check, ShardCheck};
+
 use crate::backup::Labels;
 use crate::cluster::window::Windows;
 use crate::cluster::{Adopted, ClusterId, Flavor, FolderId, Health, Host, ONLY_SHARD, Role, Timestamp, Trust, View};
 use crate::redis::facts::Facts;
-use crate::redis::source::{self, Barred, Choice, Rules};
+use crate::redis::source::{self, Rules};
 use crate::redis::tls::{Authorities, BadTls, Tls};
 use crate::redis::topology::{Seen, Topology};
-use crate::redis::{Address, BadAddress, Credentials, Password, Target};
+use crate::redis::{Address, BadAddress, Credentials, Password};
 use crate::secrets::{Key, OpenError, Sealed};
 use chrono::Utc;
 use ipnet::IpNet;
@@ -329,19 +333,6 @@ fn health(hosts: &[Host], has_primary: bool) -> Health {
     }
 }
 
-/// What a check of a cluster found.
-#[derive(Clone, Debug)]
-pub struct Check {
-    /// What was seen.
-    pub topology: Topology,
-    /// The source, if there is one: the best of the fit hosts against which nothing else stands.
-    pub source: Option<(Target, Facts)>,
-    /// Why hosts are not fit.
-    pub barred: Vec<Barred>,
-    /// What stands against hosts although their facts are good, in the order of their fitness: a missing right, Sentinel.
-    pub objections: Vec<(String, crate::redis::Error)>,
-}
-
 /// One cluster with its last look.
 #[derive(Debug)]
 struct Entry {
@@ -470,28 +461,6 @@ impl Fleet {
     pub fn seen(&self, id: &ClusterId) -> Option<View> {
         let entry = self.entry(id)?;
         entry.last.try_lock().ok()?.as_ref().map(|(_, view)| view.clone())
-    }
-
-    /// Looks at every host of a cluster and chooses a source, without starting anything. Fit hosts are asked for what only a
-    /// connection can tell until one has nothing against it.
-    ///
-    /// # Errors
-    ///
-    /// [`CredentialsError`].
-    pub async fn check(&self, definition: &Definition) -> Result<Check, CredentialsError> {
-        let topology = definition.look(PREFLIGHT_TIMEOUT).await?;
-        let Choice { fit, barred } = source::choose(&topology, &definition.rules());
-        let (mut source, mut objections) = (None, Vec::new());
-        for (target, facts) in fit {
-            match source::inspect(&target, &facts).await {
-                Ok(()) => {
-                    source = Some((target, facts));
-                    break;
-                }
-                Err(objection) => objections.push((target.name.clone(), objection)),
-            }
-        }
-        Ok(Check { topology, source, barred, objections })
     }
 }
 

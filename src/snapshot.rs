@@ -11,7 +11,7 @@ mod payload;
 
 use crate::artifacts::manifest::{Segment, ShardManifest};
 use crate::artifacts::{self, Folder, Storage, Upload};
-use crate::backup::{Impact, Level};
+use crate::backup::{Impact, Level, SlotRange};
 use crate::cluster::Timestamp;
 use crate::rdb;
 use crate::redis::facts::Facts;
@@ -19,7 +19,7 @@ use crate::redis::replication::{self, OutputBuffer, Transfer};
 use crate::redis::{self, Target};
 use crate::store::SketchKey;
 use chrono::Utc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -95,6 +95,8 @@ pub struct Meter {
     keys: AtomicU64,
     bytes_expected: AtomicU64,
     waiting: Mutex<String>,
+    asked: AtomicBool,
+    ended: AtomicBool,
 }
 
 impl Meter {
@@ -134,7 +136,23 @@ impl Meter {
         self.stored_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
     }
 
-    fn wait_for(&self, what: &str) {
+    /// Whether the source was asked for a snapshot, so that it may have forked.
+    pub fn asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Whether the snapshot has ended, well or not.
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Tells that the snapshot has ended.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells what the snapshot waits for; empty while it moves.
+    pub fn wait_for(&self, what: &str) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if *waiting != what {
             what.clone_into(&mut waiting);
@@ -157,6 +175,8 @@ pub struct Request {
     pub output_buffer: OutputBuffer,
     /// Key of the hashes by which the source is known again; a secret.
     pub sketch: SketchKey,
+    /// Slots that the shard owns, outside of which keys are counted; empty outside of cluster mode.
+    pub slots: Vec<SlotRange>,
 }
 
 /// Takes a snapshot of one shard and stores it. All of it is durable on return; it is not published.
@@ -170,6 +190,7 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
     meter.wait_for("the source to answer");
     let begin = async {
         let greeted = replication::greet(&request.source, &request.facts, request.output_buffer).await.map_err(Error::Refused)?;
+        meter.asked.store(true, Ordering::Relaxed);
         let begun = greeted.begin(|what| meter.wait_for(what)).await;
         begun.map_err(|error| if error.is_refusal() { Error::Refused(error) } else { Error::Source(error) })
     };
@@ -190,7 +211,8 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
         let _ = spare_parts.try_send(kept_part());
     }
     let framing = transfer.framing.clone();
-    let walk = rdb::Options { sketch: Some(request.sketch.0), ..rdb::Options::default() };
+    let slots = (!request.slots.is_empty()).then(|| rdb::SlotSet::from_ranges(request.slots.iter().map(|range| (range.first, range.last))));
+    let walk = rdb::Options { slots, sketch: Some(request.sketch.0) };
     let options = encode::Options { compression: storage.compression(), segment_bytes: storage.segment_bytes(), walk };
     let (encoder_meter, ended) = (Arc::clone(meter), Arc::new(Ended::default()));
     let encoder_ended = Arc::clone(&ended);
@@ -262,7 +284,7 @@ fn manifest(
         walk,
         replication_id2: request.facts.replication_id2.clone(),
         source_keys: request.facts.keys,
-        slots: Vec::new(),
+        slots: request.slots.clone(),
         impact: Impact::default(),
         side: None,
     }
@@ -271,7 +293,7 @@ fn manifest(
 /// Set by the encoder, read by the reader of the socket.
 #[derive(Debug, Default)]
 struct Ended {
-    perhaps: std::sync::atomic::AtomicBool,
+    perhaps: AtomicBool,
 }
 
 /// Reads the payload, and notes when its first byte arrives.

@@ -1,17 +1,21 @@
 //! Clusters made known, changed and forgotten; and the check of one: what would a backup meet, in plain words.
 
 use super::{Api, convert, request, status};
-use crate::cluster::{IdError, ONLY_SHARD, Role, Trust};
+use crate::cluster::{IdError, Role, Trust};
 use crate::executor::{Access, Adoption, Refused};
-use crate::fleet::{BadRecord, Check};
+use crate::fleet::{BadRecord, Check, ShardCheck};
 use crate::operation::{Operation, State};
 use crate::pb::own::finding::Severity;
 use crate::pb::{operation as wire, own};
+use crate::redis::facts::Facts;
 use crate::redis::source::{self, Rules};
 use crate::redis::topology::Seen;
 use crate::redis::{Address, Credentials, Password};
 use crate::store::OperationFilter;
 use tonic::{Request, Response, Status};
+
+/// Most shards that a summary names.
+const NAMED_SHARDS: usize = 8;
 
 #[tonic::async_trait]
 impl own::fleet_service_server::FleetService for Api {
@@ -150,38 +154,11 @@ fn finding(severity: Severity, host: &str, message: impl Into<String>, remedy: &
 
 fn report(id: &str, check: &Check, rules: &Rules, latest: Option<&Operation>) -> own::CheckClusterResponse {
     let mut findings = Vec::new();
-    let source = check.source.as_ref();
-    // Where there is a source, a host that is not fit costs safety; where there is none, it is the reason.
-    let severity = if source.is_some() { Severity::Warning } else { Severity::Error };
-    for (host, objection) in &check.objections {
-        findings.push(finding(severity, host, objection.to_string(), ""));
-    }
     for barred in &check.barred {
-        let expected = source.is_some() && barred.bar == source::Bar::Role;
-        if !expected {
-            findings.push(finding(severity, &barred.host, barred.reason.clone(), &barred.remedy));
-        }
+        findings.push(finding(Severity::Error, &barred.host, barred.reason.clone(), &barred.remedy));
     }
-    if let Some((target, facts)) = source {
-        if facts.role == Role::Primary && check.topology.has_replicas() {
-            findings.push(finding(
-                Severity::Warning,
-                &target.name,
-                "the primary itself would fork, although there are replicas",
-                "mend a replica, or take back allow_primary",
-            ));
-        }
-        if source::memory_of(&target.name, facts, rules) == 0 {
-            findings.push(finding(
-                Severity::Warning,
-                &target.name,
-                "its host's memory is not known, so room for the fork cannot be checked",
-                "declare memory_limit for the node",
-            ));
-        }
-        if facts.child_running {
-            findings.push(finding(Severity::Info, &target.name, "a save or rewrite is running there, so the snapshot would begin after it", ""));
-        }
+    for shard in &check.shards {
+        findings_of(shard, rules, &mut findings);
     }
     if let Some(operation) = latest
         && operation.spec.is_exclusive()
@@ -195,26 +172,83 @@ fn report(id: &str, check: &Check, rules: &Rules, latest: Option<&Operation>) ->
         ));
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    let summary = match source {
-        Some((target, facts)) => format!(
+    let hosts = check.topology.hosts.iter().map(|seen| host(seen, check, rules)).collect();
+    own::CheckClusterResponse { cluster_id: id.to_owned(), ready: check.is_ready(), summary: summary(check), findings, hosts }
+}
+
+fn findings_of(shard: &ShardCheck, rules: &Rules, findings: &mut Vec<own::Finding>) {
+    // Where there is a source, a host that is not fit costs safety; where there is none, it is the reason.
+    let severity = if shard.source.is_some() { Severity::Warning } else { Severity::Error };
+    for (host, objection) in &shard.objections {
+        findings.push(finding(severity, host, objection.to_string(), ""));
+    }
+    for barred in &shard.barred {
+        let expected = shard.source.is_some() && barred.bar == source::Bar::Role;
+        if !expected {
+            findings.push(finding(severity, &barred.host, barred.reason.clone(), &barred.remedy));
+        }
+    }
+    for moving in &shard.moves {
+        findings.push(finding(Severity::Warning, "", format!("{moving}; keys of such slots may be in two shards of a backup"), "let the migration end first"));
+    }
+    let Some((target, facts)) = &shard.source else { return };
+    if facts.role == Role::Primary && shard.has_replicas {
+        findings.push(finding(
+            Severity::Warning,
+            &target.name,
+            "the primary itself would fork, although there are replicas",
+            "mend a replica, or take back allow_primary",
+        ));
+    }
+    if source::memory_of(&target.name, facts, rules) == 0 {
+        findings.push(finding(
+            Severity::Warning,
+            &target.name,
+            "its host's memory is not known, so room for the fork cannot be checked",
+            "declare memory_limit for the node",
+        ));
+    }
+    if facts.child_running {
+        findings.push(finding(Severity::Info, &target.name, "a save or rewrite is running there, so the snapshot would begin after it", ""));
+    }
+}
+
+fn summary(check: &Check) -> String {
+    let sources: Vec<_> = check.shards.iter().filter_map(|shard| shard.source.as_ref()).collect();
+    match (check.is_ready(), sources.as_slice()) {
+        (true, [(target, facts)]) => format!(
             "a backup would be taken from {}, a {} with {} keys and {} bytes of memory in use",
             target.name,
             convert::role(facts.role),
             facts.keys,
             facts.used_memory_bytes
         ),
-        None => "a backup would fail: no host can be the source".to_owned(),
-    };
-    let chosen = source.map(|(target, _)| target.name.as_str());
-    let hosts = check.topology.hosts.iter().map(|seen| host(seen, check, rules, chosen)).collect();
-    own::CheckClusterResponse { cluster_id: id.to_owned(), ready: source.is_some(), summary, findings, hosts }
+        (true, sources) => {
+            let count = |role| sources.iter().filter(|(_, facts)| facts.role == role).count();
+            let sum = |number: fn(&Facts) -> u64| sources.iter().fold(0_u64, |sum, (_, facts)| sum.saturating_add(number(facts)));
+            format!(
+                "a backup would be taken of {} shards, {} of them from a replica, with {} keys and {} bytes of memory in use",
+                sources.len(),
+                count(Role::Replica),
+                sum(|facts| facts.keys),
+                sum(|facts| facts.used_memory_bytes)
+            )
+        }
+        (false, _) if check.shards.len() <= 1 && check.barred.is_empty() => "a backup would fail: no host can be the source".to_owned(),
+        (false, _) if !check.barred.is_empty() => "a backup would fail: the servers do not make one whole cluster".to_owned(),
+        (false, _) => {
+            let without: Vec<_> = check.shards.iter().filter(|shard| shard.source.is_none()).map(|shard| shard.name.as_str()).take(NAMED_SHARDS).collect();
+            format!("a backup would fail: no host of {} can be the source", without.join(", "))
+        }
+    }
 }
 
-fn host(seen: &Seen, check: &Check, rules: &Rules, chosen: Option<&str>) -> own::HostCheck {
+fn host(seen: &Seen, check: &Check, rules: &Rules) -> own::HostCheck {
     let name = seen.target.name.clone();
-    let is_chosen = chosen == Some(name.as_str());
-    let barred = check.barred.iter().find(|barred| barred.host == name).map(|barred| barred.reason.clone());
-    let objection = check.objections.iter().find(|(host, _)| *host == name).map(|(_, objection)| objection.to_string());
+    let is_chosen = check.shards.iter().filter_map(|shard| shard.source.as_ref()).any(|(target, _)| target.name == name);
+    let barred = check.shards.iter().flat_map(|shard| &shard.barred).find(|barred| barred.host == name).map(|barred| barred.reason.clone());
+    let objections = check.shards.iter().flat_map(|shard| &shard.objections);
+    let objection = objections.into_iter().find(|(host, _)| *host == name).map(|(_, objection)| objection.to_string());
     let reason = match (is_chosen, barred.or(objection)) {
         (true, _) => String::new(),
         (false, Some(reason)) => reason,
@@ -222,7 +256,7 @@ fn host(seen: &Seen, check: &Check, rules: &Rules, chosen: Option<&str>) -> own:
     };
     let facts = seen.facts.as_ref().ok();
     own::HostCheck {
-        shard_name: ONLY_SHARD.to_owned(),
+        shard_name: check.shard_of(&name).to_owned(),
         role: convert::role(facts.map_or(Role::Unknown, |facts| facts.role)).to_owned(),
         reachable: facts.is_some(),
         engine: facts.map(|facts| facts.engine.as_str().to_owned()).unwrap_or_default(),

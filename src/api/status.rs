@@ -152,7 +152,9 @@ pub(super) fn store(error: store::Error, kind: &str, subject: &str) -> Status {
 /// The code of a failed operation.
 fn code(reason: Reason) -> Code {
     match reason {
-        Reason::SourceUnreachable | Reason::SourceNotReady | Reason::SourceSave | Reason::SnapshotCut | Reason::StorageUnavailable => Code::Unavailable,
+        Reason::SourceUnreachable | Reason::SourceNotReady | Reason::SourceTopology | Reason::SourceSave | Reason::SnapshotCut | Reason::StorageUnavailable => {
+            Code::Unavailable
+        }
         Reason::SourceCredentials | Reason::SourceCertificate => Code::Unauthenticated,
         Reason::SourcePermission | Reason::StorageDenied => Code::PermissionDenied,
         Reason::SourceRole | Reason::SourceVersion => Code::FailedPrecondition,

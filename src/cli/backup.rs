@@ -193,7 +193,8 @@ fn facts(backup: &Backup, now: DateTime<Utc>) -> String {
         let cleared = instant(&suspicion.cleared_at).map(|at| format!("by {} at {}", text::or_dash(&suspicion.cleared_by), text::time(Some(at))));
         match cleared {
             Some(cleared) => facts.add("Cleared", cleared),
-            None => facts.add("What to do", format!("look at the source; if it is as it should be: redkeep backup update {} --clear-suspect", text::escape(&backup.id))),
+            None => facts
+                .add("What to do", format!("look at the source; if it is as it should be: redkeep backup update {} --clear-suspect", text::escape(&backup.id))),
         }
     }
     if !backup.shards.is_empty() {

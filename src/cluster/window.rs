@@ -25,7 +25,9 @@ pub const WINDOWS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadWindow {
     /// It is not written as one.
-    #[error("must be a time of day such as \"22:00-02:00\", with days before it where it is not for all, such as \"mon-fri 08:00-20:00\" or \"sat,sun 00:00-24:00\"")]
+    #[error(
+        "must be a time of day such as \"22:00-02:00\", with days before it where it is not for all, such as \"mon-fri 08:00-20:00\" or \"sat,sun 00:00-24:00\""
+    )]
     Form,
     /// It begins and ends at the same minute.
     #[error("begins and ends at the same minute; a whole day is 00:00-24:00")]

@@ -276,11 +276,11 @@ async fn probe(context: &Context, row: Adopted) -> Result<View, End> {
 
 /// What a host has against us that waiting does not mend, where no host can be the source.
 fn refusal(check: &Check) -> Option<&redis::Error> {
-    if check.source.is_some() {
+    if check.is_ready() {
         return None;
     }
     let silent = check.topology.hosts.iter().filter_map(|seen| seen.facts.as_ref().err());
-    silent.chain(check.objections.iter().map(|(_, objection)| objection)).find(|error| match error {
+    silent.chain(check.shards.iter().flat_map(|shard| &shard.objections).map(|(_, objection)| objection)).find(|error| match error {
         redis::Error::Credentials { .. } | redis::Error::Certificate { .. } | redis::Error::Permission { .. } => true,
         redis::Error::Unreachable { .. }
         | redis::Error::NotReady { .. }

@@ -120,7 +120,13 @@ impl Running {
 
     pub(super) fn progress(&self) -> Progress {
         let live = lock(&self.progress);
-        let mut waiting_for = live.waiting_for.clone();
+        // While one shard moves, so does the work.
+        let mut waits = live.shards.iter().filter_map(|(_, meter)| meter.as_ref().filter(|meter| !meter.ended())).map(|meter| meter.waiting_for());
+        let first = waits.next().unwrap_or_default();
+        let waiting_for = match live.waiting_for.as_str() {
+            "" if waits.all(|wait| !wait.is_empty()) => first,
+            wait => wait.to_owned(),
+        };
         let shards = live.shards.iter().map(|(shard, meter)| {
             let mut shard = shard.clone();
             if let Some(meter) = meter {
@@ -128,9 +134,6 @@ impl Running {
                 shard.stored_bytes = meter.stored_bytes();
                 shard.keys = meter.keys();
                 shard.bytes_expected = meter.bytes_expected();
-                if waiting_for.is_empty() {
-                    waiting_for = meter.waiting_for();
-                }
             }
             shard
         });
@@ -200,6 +203,13 @@ impl Context {
     /// Tells what the work waits for; empty while it moves.
     pub(super) fn wait_for(&self, what: &str) {
         what.clone_into(&mut lock(&self.running.progress).waiting_for);
+    }
+
+    /// Tells that a shard comes from another host than was told before.
+    pub(super) fn retrack(&self, shard: ShardProgress) {
+        if let Some((present, _)) = lock(&self.running.progress).shards.iter_mut().find(|(present, _)| present.shard_name == shard.shard_name) {
+            *present = shard;
+        }
     }
 
     /// Tells a shard that is being worked on, with the meter of its snapshot.

@@ -1,28 +1,22 @@
 //! Taking a backup, told top to bottom: PREFLIGHT, SNAPSHOT, SEAL, PUBLISH.
 
 use super::attempt::{Context, End};
-use super::permit::{self, Permit};
+use super::permit::Permit;
+use super::shards::{self, Chosen};
 use super::{fault, suspect, window};
 use crate::artifacts::manifest::{FORMAT_VERSION, MANIFEST, MARKER, Manifest, Marker, ShardManifest};
 use crate::artifacts::{self, Folder};
 use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Labels, Minimum, Shard, State, Suspicion};
-use crate::cluster::{Health, ONLY_SHARD, View};
+use crate::cluster::{Health, View};
 use crate::failure::{Failure, Reason};
 use crate::fleet::Definition;
-use crate::operation::{Door, Fault, Outcome, Policy, Publication, Response, ShardProgress, Step};
+use crate::operation::{Door, Fault, Outcome, Policy, Publication, Response, Step};
 use crate::rdb;
-use crate::redis::Target;
-use crate::redis::facts::Facts;
-use crate::redis::replication::OutputBuffer;
-use crate::redis::topology;
-use crate::snapshot::{self, Meter};
 use crate::store::{Completion, MANIFEST_BYTES};
 use crate::telemetry::crash_point;
-use crate::telemetry::metrics::{FORKS, SNAPSHOT_BYTES};
 use aws_lc_rs::digest;
 use chrono::Utc;
 use serde::Serialize;
-use std::sync::Arc;
 
 /// Room that storage must have before a source is forked for it, in bytes.
 pub(super) const ROOM_BYTES: u64 = 16 * 1024 * 1024;
@@ -52,37 +46,21 @@ async fn attempt(context: &Context) -> Result<End, End> {
         .get(&context.operation.cluster_id)
         .ok_or_else(|| End::Failed(Failure::new(Reason::Gone, format!("cluster {} is not known any more", context.operation.cluster_id))))?;
     window::check(context, &cluster)?;
-    let (target, facts, permit) = preflight(context, &cluster, &attempt).await?;
+    let (shards, permit) = preflight(context, &cluster, &attempt).await?;
     let sketch = suspect::key(context).await?;
 
     // The wait for the machine may have been long.
     window::check(context, &cluster)?;
     context.step(Step::Snapshot, None).await?;
     crash_point("snapshot");
-    let meter = Arc::new(Meter::default());
-    let shard = ShardProgress { shard_name: ONLY_SHARD.to_owned(), host_name: target.name.clone(), keys_expected: facts.keys, ..ShardProgress::default() };
-    context.track(shard, Arc::clone(&meter));
-    context.wait_for("");
-    let request = snapshot::Request {
-        shard_name: ONLY_SHARD.to_owned(),
-        source: target.clone(),
-        facts,
-        folder: attempt.clone(),
-        output_buffer: if cluster.allow_output_buffer_risk { OutputBuffer::Accepted } else { OutputBuffer::Refused },
-        sketch,
-    };
-    let taken = snapshot::take(&request, &context.inner.storage, &meter, &context.stop).await;
-    count(context, &taken);
-    let mut shard = taken.map_err(|error| fault::snapshot(&context.operation, &target.name, error))?;
-    ask_impact(&target, &mut shard).await;
-    // From here on the machine is not concerned, however long storage takes.
-    permit.free().await;
+    let shards = shards::take(context, &cluster, &attempt, shards, permit, sketch).await?;
 
     context.step(Step::Seal, None).await?;
     crash_point("seal");
-    seal(context, &attempt, &shard).await?;
+    for shard in &shards {
+        seal(context, &attempt, shard).await?;
+    }
 
-    let shards = vec![shard];
     let suspicion = suspect::examine(context, &shards).await?;
     let manifest = manifest(context, shards, suspicion).await?;
     let bytes = encode(&manifest)?;
@@ -95,46 +73,20 @@ async fn attempt(context: &Context) -> Result<End, End> {
     publish(context, &folder).await
 }
 
-/// Counts what a snapshot cost its source, and what it gave.
-fn count(context: &Context, taken: &Result<ShardManifest, snapshot::Error>) {
-    let metrics = &context.inner.metrics;
-    if let Err(snapshot::Error::Refused(_)) = taken {
-        return;
-    }
-    let attempt = if context.operation.tally.forks == 0 { "first" } else { "repeated" };
-    metrics.counter(&FORKS, &[attempt]).increment(1);
-    if let Ok(shard) = taken {
-        metrics.counter(&SNAPSHOT_BYTES, &["decoded"]).increment(shard.size_bytes);
-        metrics.counter(&SNAPSHOT_BYTES, &["stored"]).increment(shard.segments.iter().map(|segment| segment.stored_bytes).sum());
-    }
-}
-
-/// Finds a source that may be used, and proves that storage can be written, before anything is forked.
-async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) -> Result<(Target, Facts, Permit), End> {
-    let (mut target, mut facts) = choose(context, cluster).await?;
-
+/// Finds sources that may be used, and proves that storage can be written, before anything is forked.
+async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) -> Result<(Vec<Chosen>, Permit), End> {
+    context.wait_for("the servers to answer");
+    let shards = shards::choose(context, cluster).await?;
+    let used = shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(shard.facts.used_memory_bytes));
     if let Some(free) = context.inner.storage.free_bytes()
-        && free < ROOM_BYTES + facts.used_memory_bytes / ROOM_PART
+        && free < ROOM_BYTES.saturating_add(used / ROOM_PART)
     {
         tracing::warn!(operation.id = %context.id(), free_bytes = free, "the artifact storage has too little room");
         return Err(fault::storage(&context.operation, &artifacts::Error::Full));
     }
     mark(context, attempt).await?;
     crash_point("preflight");
-
-    loop {
-        let name = cluster.failure_domain(&target.address);
-        let taken = permit::take(context, &name, ONLY_SHARD, |what| context.wait_for(what)).await?;
-        if !taken.has_waited {
-            return Ok((target, facts, taken.permit));
-        }
-        // The wait may have been long: a replica may be the primary by now, so the source is chosen anew.
-        (target, facts) = choose(context, cluster).await?;
-        if cluster.failure_domain(&target.address) == name {
-            return Ok((target, facts, taken.permit));
-        }
-        taken.permit.free().await;
-    }
+    shards::first_machine(context, cluster, shards).await
 }
 
 /// Writes the marker of an attempt, which proves that storage can be written.
@@ -150,18 +102,6 @@ pub(super) async fn mark(context: &Context, attempt: &Folder) -> Result<(), End>
     context.inner.storage.create(attempt, MARKER, bytes).await.map_err(|error| fault::storage(&context.operation, &error))
 }
 
-/// Chooses the source by what the servers say.
-async fn choose(context: &Context, cluster: &Definition) -> Result<(Target, Facts), End> {
-    context.wait_for("the servers to answer");
-    let check = context.inner.fleet.check(cluster).await.map_err(|error| End::Failed(Failure::new(Reason::SourceCredentials, error.to_string())))?;
-    match (check.source, check.objections.first()) {
-        (Some(source), _) => Ok(source),
-        // The best host's is told; the others are less fit besides.
-        (None, Some((_, objection))) => Err(fault::source(&context.operation, objection)),
-        (None, None) => Err(fault::no_source(&context.operation, &cluster.id, &check.barred)),
-    }
-}
-
 /// Holds what storage has against what was sent.
 pub(super) async fn seal(context: &Context, attempt: &Folder, shard: &ShardManifest) -> Result<(), End> {
     for segment in &shard.segments {
@@ -174,20 +114,12 @@ pub(super) async fn seal(context: &Context, attempt: &Folder, shard: &ShardManif
     Ok(())
 }
 
-/// Asks the source what the snapshot cost it. Best effort: a source that does not answer leaves the figures out.
-async fn ask_impact(target: &Target, shard: &mut ShardManifest) {
-    if let Ok(facts) = topology::ask(target, crate::fleet::PROBE_TIMEOUT).await {
-        shard.fork_micros = facts.fork_micros;
-        shard.copy_on_write_bytes = facts.copy_on_write_bytes;
-    }
-}
-
 async fn manifest(context: &Context, mut shards: Vec<ShardManifest>, suspicion: Option<Suspicion>) -> Result<Manifest, End> {
     let draft = context.inner.store.backup(context.backup_id()?).await?;
     for shard in &mut shards {
         shard.walk.databases.truncate(MANIFEST_DATABASES);
     }
-    shards.sort_by(|a, b| a.name.cmp(&b.name));
+    shards.sort_by(|a, b| shards::order(&a.name).cmp(&shards::order(&b.name)));
     let instants = || shards.iter().map(|shard| shard.snapshot_at);
     let skew = instants().max().zip(instants().min()).map_or(0, |(last, first)| (last - first).num_milliseconds());
     Ok(Manifest {

@@ -69,6 +69,27 @@ async fn ask(context: &Context, place: &Place) -> Result<Option<Permit>, store::
     }
 }
 
+/// Takes leave for the snapshot of a shard on a machine if it can be had at once. No turn is kept.
+pub(super) async fn try_take(context: &Context, domain: &str, shard: &str) -> Result<Option<Permit>, End> {
+    let place = Place { domain: domain.to_owned(), shard: shard.to_owned() };
+    let permit = ask(context, &place).await?;
+    if permit.is_none() {
+        context.inner.store.free_place(context.id(), context.epoch(), &place).await?;
+    }
+    Ok(permit)
+}
+
+/// Takes leave as [`take`] does, and does not count among those that work while it waits: what waits costs nothing, and must
+/// not keep others out.
+pub(super) async fn take_aside(context: &Context, domain: &str, shard: &str, tell: impl Fn(&str)) -> Result<Taken, End> {
+    let inner = &context.inner;
+    inner.waiting.fetch_add(1, Ordering::Relaxed);
+    let _waiting = Waiting(&inner.waiting);
+    // There may be room for another attempt.
+    inner.work.notify_one();
+    take(context, domain, shard, tell).await
+}
+
 /// Takes leave for the snapshot of a shard on a machine, and waits for it as long as that takes; `tell` hears what for.
 pub(super) async fn take(context: &Context, domain: &str, shard: &str, tell: impl Fn(&str)) -> Result<Taken, End> {
     let place = Place { domain: domain.to_owned(), shard: shard.to_owned() };
@@ -77,10 +98,6 @@ pub(super) async fn take(context: &Context, domain: &str, shard: &str, tell: imp
     }
     tell(MACHINE);
     let (inner, since) = (&context.inner, Instant::now());
-    inner.waiting.fetch_add(1, Ordering::Relaxed);
-    let _waiting = Waiting(&inner.waiting);
-    // There may be room for another attempt.
-    inner.work.notify_one();
     loop {
         // Registered before the question, so that what is freed after it wakes us.
         let freed = inner.places.notified();

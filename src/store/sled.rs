@@ -38,7 +38,7 @@ use self::recent::Recent;
 use self::rows::Rows;
 use self::writer::{CLOSED, COMMANDS, Command, Progress as Written, Writer};
 use super::{
-    Baseline, BackupFilter, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, Lineage, OperationFilter, Place, SketchKey, Store,
+    BackupFilter, Baseline, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, Lineage, OperationFilter, Place, SketchKey, Store,
     Turn, Zones,
 };
 use crate::backup::{Backup, BackupId, Name};

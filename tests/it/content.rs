@@ -310,6 +310,7 @@ async fn several_segments() {
             output_buffer: redkeep::redis::replication::OutputBuffer::Refused,
             folder: folder.clone(),
             sketch: redkeep::store::SketchKey([7; redkeep::store::SKETCH_KEY_BYTES]),
+            slots: Vec::new(),
         };
         let shard = snapshot::take(&request, &storage, &Arc::default(), &CancellationToken::new()).await.expect("a snapshot");
         let names: Vec<_> = shard.segments.iter().map(|segment| segment.file.clone()).collect();

@@ -297,6 +297,23 @@ async fn make_backup(store: &dyn Store, time: &Time, cluster: &str, backup_name:
     store.backup(draft.id).await.unwrap()
 }
 
+/// Fills a store of the system's clock with backups of 512 shards, of the cluster `main` in the folder `default`.
+pub async fn fill_with_wide_backups(path: &Path, count: usize) {
+    let store = SledStore::open(Options::new(path)).unwrap();
+    let time = Time(Arc::new(Mutex::new(chrono::Utc::now())));
+    for index in 0..count {
+        let create = creation(&time, "main", &format!("wide-{index}"));
+        let draft = create.draft.clone().unwrap();
+        accept(&store, create).await;
+        let claimed = claim(&store).await;
+        publish(&store, &time, &claimed, b"{}").await;
+        let row = contract::of_many_shards(&draft, claimed.epoch, 512);
+        let outcome = Outcome::Succeeded(Response::Backup(Box::new(row.clone())));
+        store.complete(claimed.id, claimed.epoch, Completion { outcome, backup: Some(row) }).await.unwrap();
+    }
+    tokio::task::spawn_blocking(move || store.close()).await.unwrap();
+}
+
 fn open(path: &Path, time: &Time, queue_limit: usize) -> SledStore {
     SledStore::open(Options { path: path.to_owned(), clock: time.clock(), queue_limit }).unwrap()
 }

@@ -12,6 +12,7 @@
 #![allow(dead_code)]
 
 pub mod answers;
+pub mod cluster;
 pub mod compare;
 pub mod data;
 pub mod engines;
@@ -21,6 +22,7 @@ pub mod load;
 pub mod rdb_bytes;
 pub mod resp;
 pub mod scripted;
+pub mod sentinel;
 pub mod server;
 pub mod service;
 #[cfg(test)]

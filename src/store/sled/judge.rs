@@ -216,14 +216,7 @@ impl Judge {
         Ok(operation)
     }
 
-    pub(super) fn defer(
-        &mut self,
-        id: OperationId,
-        epoch: Epoch,
-        until: Timestamp,
-        deadline_at: Timestamp,
-        waiting_for: String,
-    ) -> Result<Operation, Error> {
+    pub(super) fn defer(&mut self, id: OperationId, epoch: Epoch, until: Timestamp, deadline_at: Timestamp, waiting_for: String) -> Result<Operation, Error> {
         let operation = self.apply(id, Event::Defer { epoch, until, deadline_at, waiting_for })?;
         self.record(&operation)?;
         self.settle(&operation, None)?;

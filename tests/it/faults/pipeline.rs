@@ -39,8 +39,15 @@ async fn take_as(source: Target) -> Result<(ShardManifest, Vec<u8>), Error> {
     let root = tempfile::tempdir().expect("a temporary folder");
     let storage = Storage::open(Options { root: root.path().to_owned(), compression: Compression::None, segment_bytes: SEGMENT_BYTES }).expect("storage");
     let folder = Folder::of_backup(&"default".parse().expect("an id"), &"main".parse().expect("an id"), BackupId::new()).attempt(1);
-    let request =
-        Request { shard_name: "shard1".into(), source, facts, output_buffer: redkeep::redis::replication::OutputBuffer::Refused, folder: folder.clone() };
+    let request = Request {
+        shard_name: "shard1".into(),
+        source,
+        facts,
+        output_buffer: redkeep::redis::replication::OutputBuffer::Refused,
+        slots: Vec::new(),
+        sketch: redkeep::store::SketchKey([7; redkeep::store::SKETCH_KEY_BYTES]),
+        folder: folder.clone(),
+    };
     let manifest = snapshot::take(&request, &storage, &Arc::new(Meter::default()), &CancellationToken::new()).await?;
     let stored = std::fs::read(root.path().join(folder.as_str()).join(&manifest.segments[0].file)).expect("the artifact is there");
     Ok((manifest, stored))

@@ -32,6 +32,12 @@ const PORT_ATTEMPTS: usize = 20;
 /// own free.
 const PORTS: std::ops::Range<u32> = 15_000..32_000;
 
+/// The second port of a node of a cluster is its first and this.
+const BUS_OFFSET: u32 = 10_000;
+
+/// Second ports lie below the ports of outgoing connections too.
+const BUS_PORTS_END: u32 = 32_700;
+
 /// Lines of the log shown when a start fails.
 const LOG_LINES: usize = 15;
 
@@ -96,9 +102,33 @@ pub struct Builder {
     primary: Option<(u16, Option<String>)>,
     config: Vec<String>,
     rdb: Option<PathBuf>,
+    mode: Mode,
+}
+
+/// What kind of server it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    /// It stands alone, or replicates.
+    Alone,
+    /// A node of a cluster.
+    Cluster,
+    /// A sentinel, which holds no data.
+    Sentinel,
 }
 
 impl Builder {
+    /// Makes it a node of a cluster. It needs a second port, by the rule of old servers its own and 10,000.
+    pub fn cluster_node(mut self) -> Self {
+        self.mode = Mode::Cluster;
+        self
+    }
+
+    /// Makes it a sentinel. What it watches goes into lines of configuration.
+    pub fn sentinel(mut self) -> Self {
+        self.mode = Mode::Sentinel;
+        self
+    }
+
     /// Another program than the default. A script must `exec` the server.
     pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
         self.program = program.into();
@@ -176,7 +206,7 @@ impl Builder {
         }
         let mut server = RedisServer { builder: self, version, folder, port: 0, child: None };
         for _ in 0..PORT_ATTEMPTS {
-            server.port = free_port();
+            server.port = free_port(server.builder.mode);
             server.write_config();
             server.spawn();
             match server.started().await {
@@ -190,17 +220,19 @@ impl Builder {
 }
 
 /// Picks a port on which nobody listens at the moment.
-fn free_port() -> u16 {
+fn free_port(mode: Mode) -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let size = PORTS.end - PORTS.start;
+    let ports = if mode == Mode::Cluster { PORTS.start..BUS_PORTS_END - BUS_OFFSET } else { PORTS };
+    let size = ports.end - ports.start;
+    let is_free = |port: u32| TcpListener::bind(("127.0.0.1", port as u16)).is_ok();
     // Processes begin at different places, and each goes on from port to port.
     let begin = std::process::id().wrapping_mul(7919);
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(step < size, "no free loopback port");
-        let port = (PORTS.start + begin.wrapping_add(step) % size) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+        assert!(step < PORTS.end - PORTS.start, "no free loopback port");
+        let port = ports.start + begin.wrapping_add(step) % size;
+        if is_free(port) && (mode != Mode::Cluster || is_free(port + BUS_OFFSET)) {
+            return port as u16;
         }
     }
 }
@@ -233,6 +265,7 @@ impl RedisServer {
             primary: None,
             config: Vec::new(),
             rdb: None,
+            mode: Mode::Alone,
         }
     }
 
@@ -375,6 +408,14 @@ impl RedisServer {
 
     fn write_config(&self) {
         let builder = &self.builder;
+        if builder.mode == Mode::Sentinel {
+            let mut lines = vec!["bind 127.0.0.1".to_owned(), format!("port {}", self.port), format!("dir {}", quoted(&self.folder.path().to_string_lossy()))];
+            lines.extend(builder.password.iter().map(|password| format!("requirepass {}", quoted(password))));
+            lines.extend(builder.config.iter().cloned());
+            lines.push(String::new());
+            fs::write(self.folder.path().join("redis.conf"), lines.join("\n")).expect("the temporary folder can be written");
+            return;
+        }
         let mut lines = vec![
             "bind 127.0.0.1".to_owned(),
             format!("port {}", self.port),
@@ -398,6 +439,10 @@ impl RedisServer {
             lines.push(format!("replicaof 127.0.0.1 {port}"));
             lines.extend(password.iter().map(|password| format!("masterauth {}", quoted(password))));
         }
+        if builder.mode == Mode::Cluster {
+            lines.extend(["cluster-enabled yes", "cluster-config-file nodes.conf"].map(str::to_owned));
+            lines.extend(builder.password.iter().map(|password| format!("masterauth {}", quoted(password))));
+        }
         lines.extend(builder.config.iter().cloned());
         lines.push(String::new());
         fs::write(self.folder.path().join("redis.conf"), lines.join("\n")).expect("the temporary folder can be written");
@@ -407,7 +452,13 @@ impl RedisServer {
         let log = File::create(self.log_path()).expect("the temporary folder can be written");
         let errors = log.try_clone().expect("a file handle can be cloned");
         let mut command = Command::new(&self.builder.program);
-        command.arg("redis.conf").current_dir(self.folder.path()).stdin(Stdio::null()).stdout(log).stderr(errors);
+        command
+            .arg("redis.conf")
+            .args((self.builder.mode == Mode::Sentinel).then_some("--sentinel"))
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors);
         self.child = Some(Guarded::spawn(command, self.folder.path()));
     }
 
@@ -436,13 +487,16 @@ impl RedisServer {
 
     /// Whether it is our process that answers, and not another server that took the port in between.
     async fn is_ready(&self) -> io::Result<bool> {
-        let info = self.try_connect().await?.try_command(&["INFO", "everything"]).await?;
+        // Old sentinels know no "everything".
+        let info = self.try_connect().await?.try_command(&["INFO", "all"]).await?;
         if info.error().is_some() {
             return Ok(false);
         }
         let info = info_fields(&info.text());
         let ours = info.get("process_id").is_some_and(|pid| *pid == self.pid().to_string());
-        Ok(ours && info.get("loading").is_some_and(|loading| loading == "0"))
+        // A sentinel has nothing to load.
+        let loaded = self.builder.mode == Mode::Sentinel || info.get("loading").is_some_and(|loading| loading == "0");
+        Ok(ours && loaded)
     }
 }
 
