@@ -4,6 +4,7 @@
 //! and asked is the `redis` room's business.
 
 mod adopted;
+pub mod window;
 
 pub use adopted::{Adopted, Connection, Trust};
 
