@@ -110,13 +110,14 @@ mod tests {
     use tower::ServiceExt;
 
     /// Every call that is built.
-    const BUILT: [&str; 30] = [
+    const BUILT: [&str; 31] = [
         "/redkeep.v1.BackupService/Copy",
         "/redkeep.v1.BackupService/Create",
         "/redkeep.v1.BackupService/Delete",
         "/redkeep.v1.BackupService/Export",
         "/redkeep.v1.BackupService/Get",
         "/redkeep.v1.BackupService/List",
+        "/redkeep.v1.BackupService/Import",
         "/redkeep.v1.BackupService/Update",
         "/redkeep.v1.FleetService/AdoptCluster",
         "/redkeep.v1.FleetService/CheckCluster",
