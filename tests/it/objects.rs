@@ -269,14 +269,15 @@ async fn credentials_are_renewed_in_the_middle_of_an_upload() {
     upload.part(vec![1; PART_BYTES]).await.unwrap();
     proxy.rule(Rule::new(Fault::Answer(400, "ExpiredToken")).header("old-token"));
     // As soon as a request was refused, and not before.
-    let turned = tokio::spawn(async move {
+    let turning = async {
         until("a request is refused", SOON, async || (proxy.struck() > 0).then_some(())).await;
         bucket.write_secrets("test", "new-token");
-        (bucket, proxy)
-    });
-    upload.part(vec![2; PART_BYTES]).await.unwrap();
-    upload.complete().await.unwrap();
-    let (bucket, proxy) = turned.await.unwrap();
+    };
+    let putting = async {
+        upload.part(vec![2; PART_BYTES]).await.unwrap();
+        upload.complete().await.unwrap();
+    };
+    tokio::join!(turning, putting);
     assert_eq!(storage.length(&folder, "a.rdb").await.unwrap(), 2 * PART_BYTES as u64);
     assert!(bucket.unfinished().await.is_empty());
     // Where no new one comes, it is told as what passes, and without the token.
