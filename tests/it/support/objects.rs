@@ -129,7 +129,8 @@ impl Bucket {
             Kind::Azure => &AZURE,
         };
         let server = running.get_or_init(|| start(kind, program)).await.address.clone();
-        let name = format!("redkeep-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        // Letters and digits alone: other characters are sent in another form by clients of Google, which S3 servers do not take.
+        let name = format!("redkeep{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let front = if kind == Kind::Google { Some(Proxy::google(&server).await) } else { None };
         let endpoint = front.as_ref().map_or_else(|| server.clone(), Proxy::address);
         let secrets = tempfile::tempdir().expect("a temporary folder");
