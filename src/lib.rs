@@ -74,6 +74,10 @@
 //!   sled          the embedded store
 //! fleet         the clusters that are known, and the last look at each
 //! artifacts     keys, uploads in parts, manifest and facts
+//!   place         where a root is: a folder, or a prefix in the bucket of a store
+//!   root          one root, whatever its kind
+//!   files         a folder of this machine
+//!   remote        a store that is reached over the network: requests, credentials, answers, uploads
 //!   bucket        where dumps may be exported to
 //!   transfer      moving what is stored
 //!   encryption    to whom artifacts are encrypted, and reading them back
