@@ -383,7 +383,7 @@ mod tests {
         let draft = Backup { id: "b2".to_owned(), state: State::Creating.into(), ..Default::default() };
         let told = rows_text(&[sample(), draft], now);
         let rows: Vec<_> = told.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-        assert_eq!(rows[0], "b1 nightly main AVAILABLE WALKED 12.0 MiB 4.0 MiB 250,000 2030-01-01T00:00:00Z 2h in 29d yes");
-        assert_eq!(rows[1], "b2 - - CREATING - - - - - - never -");
+        assert_eq!(rows[0], "b1 nightly main AVAILABLE WALKED 12.0 MiB 4.0 MiB 250,000 2030-01-01T00:00:00Z 2h in 29d yes -");
+        assert_eq!(rows[1], "b2 - - CREATING - - - - - - never - -");
     }
 }

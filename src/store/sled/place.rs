@@ -24,6 +24,9 @@ impl Judge {
         place.check()?;
         let operation = self.rows.operation(id)?.ok_or(Error::NoOperation)?;
         operation.goes_on(epoch).map_err(refused)?;
+        if !operation.spec.forks() {
+            return Err(Error::Invalid("only what forks a source takes a place of its machine".to_owned()));
+        }
         let own = keys::place(&place.domain, id, &place.shard);
         let before = self.rows.read::<Held>(&own)?.filter(|held| held.epoch == epoch);
         if before.is_some_and(|held| held.is_taken) {

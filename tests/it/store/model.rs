@@ -82,11 +82,6 @@ impl Model {
         Ok(answer)
     }
 
-    /// The places and turns that are had, whoever asks.
-    pub fn places(&self) -> usize {
-        self.rows().places.len()
-    }
-
     fn event(&self, id: OperationId, event: impl FnOnce(Timestamp) -> Event, backup: Option<Backup>) -> Result<Operation, Error> {
         self.transaction(|rows, now| rows.apply(id, event(now), backup, now))
     }
@@ -362,7 +357,9 @@ impl Rows {
     }
 
     fn take_place(&mut self, id: OperationId, epoch: Epoch, place: &Place, limit: usize, now: Timestamp) -> Result<Turn, Error> {
-        self.attempt(id, epoch)?;
+        if !self.attempt(id, epoch)?.spec.forks() {
+            return Err(Error::Invalid(String::new()));
+        }
         let own = (place.domain.clone(), id, place.shard.clone());
         if self.places.get(&own) == Some(&(epoch, true)) {
             return Ok(Turn::Granted);
