@@ -76,6 +76,11 @@ Examples:
   redkeep backup export ID --bucket reports --wait
   redkeep backup export ID --bucket reports --path daily/2030-01-31 --as-stored";
 
+const LINKS_EXAMPLES: &str = "\
+Examples:
+  redkeep backup download-links ID
+  curl -OJ \"$(redkeep backup download-links ID -o json | jq -r '.links[0].url')\"";
+
 const TOKEN_EXAMPLES: &str = "\
 Examples:
   redkeep token create --file secrets/tokens --subject alice --folder shop --role editor --expires 90d
@@ -504,6 +509,9 @@ pub enum BackupCommand {
     /// Write the dumps of a backup to a bucket of the service's configuration, each as a plain RDB file.
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(ExportBackup),
+    /// Give links to the files of a backup: whoever has one reads its file for 15 minutes, without a token.
+    #[command(name = "download-links", after_help = LINKS_EXAMPLES)]
+    DownloadLinks(OnBackup),
     /// Delete a backup. Its name is free at once, its files go after the grace time.
     Delete(DeleteBackup),
 }

@@ -12,12 +12,14 @@ mod attempt;
 mod backup;
 mod collect;
 mod copy;
+mod download;
 mod export;
 mod fault;
 mod record;
 mod stored;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
+pub use download::{File, Files, Unreadable};
 
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;

@@ -8,6 +8,7 @@ mod backup;
 mod cli;
 mod content;
 mod copy;
+mod download;
 mod export;
 mod faults;
 mod grpcurl;
