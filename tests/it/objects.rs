@@ -273,11 +273,11 @@ async fn credentials_are_renewed_in_the_middle_of_an_upload() {
         until("a request is refused", SOON, async || (proxy.struck() > 0).then_some(())).await;
         bucket.write_secrets("test", "new-token");
     };
-    let putting = async {
+    let storing = async {
         upload.part(vec![2; PART_BYTES]).await.unwrap();
         upload.complete().await.unwrap();
     };
-    tokio::join!(turning, putting);
+    tokio::join!(turning, storing);
     assert_eq!(storage.length(&folder, "a.rdb").await.unwrap(), 2 * PART_BYTES as u64);
     assert!(bucket.unfinished().await.is_empty());
     // Where no new one comes, it is told as what passes, and without the token.

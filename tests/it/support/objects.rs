@@ -54,7 +54,7 @@ pub struct Bucket {
     kind: Kind,
     name: String,
     /// Where it is really served.
-    server: String,
+    origin: String,
     /// Where the service is told that it is.
     endpoint: String,
     /// Stands before the server, where its kind needs that.
@@ -134,7 +134,7 @@ impl Bucket {
         let front = if kind == Kind::Google { Some(Proxy::google(&server).await) } else { None };
         let endpoint = front.as_ref().map_or_else(|| server.clone(), Proxy::address);
         let secrets = tempfile::tempdir().expect("a temporary folder");
-        let bucket = Self { kind, name, server, endpoint, _front: front, secrets };
+        let bucket = Self { kind, name, origin: server, endpoint, _front: front, secrets };
         bucket.write_secrets("test", "");
         let made = match kind {
             Kind::S3 | Kind::Google => bucket.ask("PUT", &format!("/{}", bucket.name), &[]).await,
@@ -287,7 +287,7 @@ impl Bucket {
     async fn ask(&self, method: &str, path: &str, query: &[(&str, &str)]) -> Answer {
         let text: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let target = if text.is_empty() { path.to_owned() } else { format!("{path}?{}", text.join("&")) };
-        let mut lines = vec![format!("{method} {target} HTTP/1.1"), format!("Host: {}", self.server), "Content-Length: 0".to_owned()];
+        let mut lines = vec![format!("{method} {target} HTTP/1.1"), format!("Host: {}", self.origin), "Content-Length: 0".to_owned()];
         if self.kind != Kind::Azure {
             lines.push(format!("Authorization: {S3_LOGIN}"));
         } else {
@@ -302,7 +302,7 @@ impl Bucket {
             lines.push(format!("Authorization: SharedKey {ACCOUNT}:{signature}"));
         }
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        ask(&self.server, &lines, &[]).await
+        ask(&self.origin, &lines, &[]).await
     }
 }
 
