@@ -12,6 +12,7 @@ mod attempt;
 mod backup;
 mod collect;
 mod copy;
+mod download;
 mod export;
 mod fault;
 #[cfg(feature = "fuzzing")]
@@ -28,6 +29,7 @@ mod suspect;
 mod window;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
+pub use download::{File, Files, Unreadable};
 
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;

@@ -185,14 +185,17 @@ impl Bucket {
                 write("token", session_token);
             }
             Kind::Azure => write("account-key", &account_key()),
-            Kind::Google => {
-                let account = json!({
-                    "gcs_base_url": format!("http://{}", self.endpoint), "disable_oauth": true,
-                    "client_email": "", "private_key": "", "private_key_id": "",
-                });
-                write("account.json", &account.to_string());
-            }
+            Kind::Google => self.write_secrets_for(&self.endpoint),
         }
+    }
+
+    /// Writes the credentials of Google's kind, which name where the store is: at this host and port.
+    pub fn write_secrets_for(&self, address: &str) {
+        let account = json!({
+            "gcs_base_url": format!("http://{address}"), "disable_oauth": true,
+            "client_email": "", "private_key": "", "private_key_id": "",
+        });
+        std::fs::write(self.secrets.path().join("account.json"), account.to_string()).expect("a secret is written");
     }
 
     /// The folder of the files of the credentials.
