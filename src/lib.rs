@@ -52,6 +52,8 @@
 //! executor      accept, claim, keep the lease, repeat, cancel, hand back
 //!   attempt       one attempt with its heartbeat
 //!   backup        PREFLIGHT, SNAPSHOT, SEAL, PUBLISH, told top to bottom
+//!   shards        a source for each shard, and all snapshots at once
+//!   coverage      every slot is in one of them
 //!   copy export   the same steps for what is stored already
 //!   stored        what a finished backup consists of
 //!   record        changing and deleting a backup's record
@@ -64,10 +66,14 @@
 //! store         the store's contract
 //!   sled          the embedded store
 //! fleet         the clusters that are known, and the last look at each
+//!   check         what a backup would meet
+//!   names         the names of shards, remembered
 //! artifacts     keys, uploads in parts, manifest and facts
 //!   bucket        where dumps may be exported to
 //!   transfer      moving what is stored
 //! redis         talking to a server: connection, INFO, topology, choice of source
+//!   cluster       which node owns which slots
+//!   sentinel      where sentinels say that the servers are
 //!   replication   the hand-shake of a replica, and the framings
 //!   tls           whose certificates are believed
 //!   local         servers that we start ourselves

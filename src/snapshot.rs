@@ -280,6 +280,7 @@ fn manifest(
         upload_ended_at,
         walk,
         slots: request.slots.clone(),
+        moves: Vec::new(),
         impact: Impact::default(),
         side: None,
     }

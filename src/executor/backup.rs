@@ -1,6 +1,7 @@
 //! Taking a backup, told top to bottom: PREFLIGHT, SNAPSHOT, SEAL, PUBLISH.
 
 use super::attempt::{Context, End};
+use super::coverage;
 use super::fault;
 use super::shards::{self, Chosen};
 use crate::artifacts::manifest::{FORMAT_VERSION, MANIFEST, MARKER, Manifest, Marker, ShardManifest};
@@ -49,7 +50,9 @@ async fn attempt(context: &Context) -> Result<End, End> {
 
     context.step(Step::Snapshot, None).await?;
     crash_point("snapshot");
-    let shards = shards::take(context, &cluster, &attempt, shards, permit).await?;
+    let slots = coverage::Before::of(&shards);
+    let mut shards = shards::take(context, &cluster, &attempt, shards, permit).await?;
+    coverage::look_again(context, &cluster, &slots, &mut shards).await?;
 
     context.step(Step::Seal, None).await?;
     crash_point("seal");

@@ -23,6 +23,8 @@ pub struct Rules {
     pub allow_primary: bool,
     /// Whether servers older than 6.2 may be the source.
     pub allow_output_buffer_risk: bool,
+    /// Whether sentinels watch the cluster: then no primary is the source.
+    pub watched: bool,
     /// Memory of hosts as declared, in bytes, by the host's name.
     pub memory_limits: BTreeMap<String, u64>,
 }
@@ -44,6 +46,8 @@ pub enum Bar {
     Credentials,
     /// Its certificate is not believed, or it does not believe ours.
     Certificate,
+    /// The shards do not cover every slot once.
+    Topology,
     /// The account lacks a right, or the host was not asked for want of one.
     Rights,
 }
@@ -90,7 +94,9 @@ pub fn memory_needed(facts: &Facts) -> u64 {
 pub fn choose(topology: &Topology, rules: &Rules) -> Choice {
     let shard = ShardFacts {
         has_replicas: topology.has_replicas(),
-        primaries: topology.answered().filter(|(_, facts)| facts.role == Role::Primary).count(),
+        // Where it is known who is the primary, whoever else says so of himself does not count.
+        primaries: if topology.known_primary.is_some() { 1 } else { topology.answered().filter(|(_, facts)| facts.role == Role::Primary).count() },
+        is_whole_cluster: topology.expected == 0,
         replication_id: topology.primary().map(|(_, facts)| facts.replication_id.clone()).filter(|id| !id.is_empty()),
     };
     let mut barred = Vec::new();
@@ -117,9 +123,17 @@ pub fn choose(topology: &Topology, rules: &Rules) -> Choice {
 /// What the fitness of one host depends on beside itself.
 struct ShardFacts {
     has_replicas: bool,
+    /// Not one of its shards: then nobody may be in cluster mode.
+    is_whole_cluster: bool,
     primaries: usize,
     /// Of the one primary that answered.
     replication_id: Option<String>,
+}
+
+/// What an error that concerns the whole cluster means.
+pub fn barred_by(error: &Error) -> Barred {
+    let (bar, reason, remedy) = silent(error);
+    Barred { host: String::new(), bar, reason, remedy }
 }
 
 fn silent(error: &Error) -> (Bar, String, String) {
@@ -140,8 +154,8 @@ fn unfit(name: &str, facts: &Facts, rules: &Rules, shard: &ShardFacts) -> Option
     if facts.engine == Engine::Other {
         return bar(Bar::Version, format!("{name} is neither Redis nor Valkey: it sends no snapshot to a replica of another kind"), "");
     }
-    if facts.cluster_mode {
-        return bar(Bar::Version, format!("{name} runs in cluster mode, which is not backed up"), "");
+    if facts.cluster_mode && shard.is_whole_cluster {
+        return bar(Bar::Version, format!("{name} runs in cluster mode and does not tell of its cluster"), "");
     }
     if facts.version < RDB_ONLY_SINCE && facts.engine == Engine::Redis && !rules.allow_output_buffer_risk {
         return bar(
@@ -181,6 +195,13 @@ fn unfit(name: &str, facts: &Facts, rules: &Rules, shard: &ShardFacts) -> Option
             }
         }
         Role::Primary | Role::Unknown => {
+            if rules.watched {
+                return bar(
+                    Bar::Role,
+                    format!("{name} is a primary that Sentinel watches, and Sentinel would list the backup as a replica for good"),
+                    "give it a replica: a backup is taken from that",
+                );
+            }
             if shard.has_replicas && !rules.allow_primary {
                 return bar(
                     Bar::Role,
@@ -262,6 +283,7 @@ mod tests {
         Seen {
             target: Target { name: name.into(), address: name.parse().unwrap(), credentials: Default::default(), tls: None },
             facts,
+            view: None,
             elapsed: Duration::ZERO,
         }
     }
@@ -271,7 +293,7 @@ mod tests {
     }
 
     fn chosen(hosts: Vec<Seen>, rules: &Rules) -> Result<String, Vec<Bar>> {
-        let choice = choose(&Topology { hosts, skipped: Vec::new() }, rules);
+        let choice = choose(&Topology { hosts, ..Topology::default() }, rules);
         choice.fit.first().map(|(target, _)| target.name.clone()).ok_or_else(|| choice.barred.iter().map(|barred| barred.bar).collect())
     }
 

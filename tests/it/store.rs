@@ -331,6 +331,7 @@ macro_rules! on_every_store {
 
 on_every_store! {
     a_known_key_answers_before_a_conflict,
+    shards_keep_their_names,
     racing_creates_with_one_key_give_one_operation,
     rows_that_do_not_fit_are_refused,
     a_name_is_taken_from_the_draft_on,

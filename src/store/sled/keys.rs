@@ -72,6 +72,8 @@ kinds! {
     Operation = b'o', "operation";
     /// Mark: a backup by the time from which its files may go.
     Purge = b'p', "purge";
+    /// The names of a cluster's shards.
+    Shards = b's', "names of shards";
     /// From a key in a bucket to the export that is to write it.
     Target = b't', "target of an export";
     /// From a cluster to the operation that holds it.
@@ -145,6 +147,10 @@ pub(super) fn clusters(after: Option<&ClusterId>) -> Range<Key> {
 
 pub(super) fn cluster_to_be(id: &ClusterId) -> Key {
     key(Kind::ClusterToBe, &[id.as_str().as_bytes()])
+}
+
+pub(super) fn shards(cluster: &ClusterId) -> Key {
+    key(Kind::Shards, &[cluster.as_str().as_bytes()])
 }
 
 pub(super) fn doomed(next_look: Timestamp, id: OperationId, epoch: Epoch) -> Key {
