@@ -1133,7 +1133,7 @@ pub async fn a_census_counts_each_operation_once(store: Shared, time: Time) {
 
 /// Goal: a shard keeps its name. Method: shards found one after another, a failover, and a cluster that is forgotten.
 pub async fn shards_keep_their_names(store: Shared, time: Time) {
-    let [main, other]: [ClusterId; 2] = ["main", "main-2"].map(|id| id.parse().unwrap());
+    let [main, other]: [redkeep::cluster::ClusterId; 2] = ["main", "main-2"].map(|id| id.parse().unwrap());
     let found = |shards: &[&str]| shards.iter().map(|nodes| nodes.chars().map(String::from).collect()).collect::<Vec<Vec<String>>>();
     let name = |names: &redkeep::cluster::ShardNames, node: &str| names.name_of(node).unwrap_or_default();
     assert_eq!(store.shard_names(&main).await, Ok(Default::default()));
