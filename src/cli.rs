@@ -76,6 +76,11 @@ Examples:
   redkeep backup export ID --bucket reports --wait
   redkeep backup export ID --bucket reports --path daily/2030-01-31 --as-stored";
 
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  redkeep backup import --cluster main --bucket reports --object old/dump.rdb --wait
+  redkeep backup import --cluster shards --bucket reports --object a.rdb.zst --object b.rdb.zst --name before-the-move";
+
 const TOKEN_EXAMPLES: &str = "\
 Examples:
   redkeep token create --file secrets/tokens --subject alice --folder shop --role editor --expires 90d
@@ -504,6 +509,9 @@ pub enum BackupCommand {
     /// Write the dumps of a backup to a bucket of the service's configuration, each as a plain RDB file.
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(ExportBackup),
+    /// Make a backup of RDB files that lie in a bucket of the service's configuration, plain or under zstd.
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportBackup),
     /// Delete a backup. Its name is free at once, its files go after the grace time.
     Delete(DeleteBackup),
 }
@@ -587,6 +595,26 @@ pub struct ExportBackup {
     /// Write the segments as they are stored, compressed or not.
     #[arg(long)]
     pub as_stored: bool,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Arguments of `backup import`.
+#[derive(Args, Debug)]
+pub struct ImportBackup {
+    /// Cluster that the backup is to belong to; it need not be known.
+    #[arg(long, value_name = "CLUSTER")]
+    pub cluster: String,
+    /// Bucket, by its name in the service's configuration.
+    #[arg(long, value_name = "BUCKET")]
+    pub bucket: String,
+    /// Key of an RDB file in the bucket, such as old/dump.rdb. Given several times, each is a shard, in this order.
+    #[arg(long = "object", value_name = "KEY", required = true)]
+    pub objects: Vec<String>,
+    /// Name of the backup, unique in the folder; the service makes one up otherwise.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
     /// How the change is made.
     #[command(flatten)]
     pub change: Change,

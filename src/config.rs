@@ -3,16 +3,18 @@
 //! Every fault is reported at once, with its key; unknown keys are refused. Relative paths are relative to the file. No
 //! secret is part of it: passwords stay in files or the environment.
 
+mod artifacts;
 mod audit;
 mod auth;
 mod buckets;
 mod clusters;
 mod memstore;
 mod names;
+mod pipeline;
 mod section;
 mod server;
 
-use crate::artifacts;
+use crate::artifacts as storage;
 use crate::auth::{Mode, Options as AuthOptions};
 use crate::executor;
 use crate::fleet::Definition;
@@ -56,9 +58,11 @@ pub struct Config {
     /// How the audit log is kept; none when it is not.
     pub audit: Option<crate::audit::Options>,
     /// How artifacts are stored.
-    pub artifacts: artifacts::Options,
+    pub artifacts: storage::Options,
+    /// To whom artifacts are encrypted, and what they are read back with.
+    pub encryption: storage::Encryption,
     /// Where dumps may be exported to.
-    pub buckets: Vec<artifacts::bucket::Options>,
+    pub buckets: Vec<storage::bucket::Options>,
     /// How operations are worked on.
     pub executor: executor::Options,
     /// Clusters that are known.
@@ -125,6 +129,13 @@ pub fn check(file: Option<&Path>) -> Result<(), Error> {
     let config = load(file, &[])?;
     let source = config.file.as_ref().map_or("the defaults".to_owned(), |file| file.display().to_string());
     println!("{source}: no fault found; {} cluster(s), listening on {}", config.clusters.len(), config.listen);
+    println!("artifacts: {}", config.artifacts.root);
+    for (folder, place) in &config.artifacts.folders {
+        println!("artifacts of folder {folder}: {place}");
+    }
+    for bucket in &config.buckets {
+        println!("bucket {}: {}", bucket.name, bucket.root);
+    }
     Ok(())
 }
 
@@ -184,18 +195,9 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
 
     let audit = audit::read(root.section("audit"), base, &store_path);
 
-    let mut artifacts = root.section("artifacts");
-    let url = artifacts.text("url", "file:data/artifacts");
-    let root_path = match url.strip_prefix("file:") {
-        Some(path) if !path.is_empty() => base.join(path.strip_prefix("//").unwrap_or(path)),
-        _ => {
-            artifacts.fault("url", "must be `file:` and a folder");
-            PathBuf::new()
-        }
-    };
-    let compression = artifacts.parsed("compression", "zstd:1");
-    artifacts.end();
-
+    let mut section = root.section("artifacts");
+    let pipeline = pipeline::read(&mut section, base);
+    let artifacts = artifacts::read(section, base);
     let mut section = root.section("executor");
     let defaults = executor::Options::default();
     let executor = executor::Options {
@@ -207,11 +209,13 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
         zones: Zones::new(section.texts("zones")),
         delete_grace: section.duration("delete_grace", defaults.delete_grace, Duration::ZERO..=Duration::from_secs(365 * 24 * 3600)),
         retention: section.duration("retention", defaults.retention, Duration::from_secs(24 * 3600)..=Duration::from_secs(3650 * 24 * 3600)),
+        rate_limit: pipeline.rate_limit,
+        side_password_hashes: pipeline.side_password_hashes,
     };
     section.end();
 
     let memstore = memstore::read(root.section("memstore"));
-    let buckets = buckets::read(root.sections("buckets"), base, &[("artifacts.url", &root_path), ("store.url", &store_path)]);
+    let buckets = buckets::read(root.sections("buckets"), base, &artifacts, &store_path);
     let mut section = root.section("secrets");
     let secrets = section.optional_text("key_file").and_then(|file| {
         let path = base.join(file);
@@ -224,8 +228,22 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
 
     let faults = faults.take();
     if faults.is_empty() {
-        let artifacts = artifacts::Options { root: root_path, compression, segment_bytes: artifacts::SEGMENT_BYTES };
-        Ok(Config { listen, admin_listen, server: options, auth, store: store_path, audit, artifacts, buckets, executor, clusters, secrets, memstore, file })
+        Ok(Config {
+            listen,
+            admin_listen,
+            server: options,
+            auth,
+            store: store_path,
+            audit,
+            artifacts,
+            encryption: pipeline.encryption,
+            buckets,
+            executor,
+            clusters,
+            secrets,
+            memstore,
+            file,
+        })
     } else {
         Err(Error { faults })
     }
@@ -251,8 +269,8 @@ mod tests {
         let config = read("").unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:7379");
         assert_eq!(config.store, Path::new("/etc/redkeep/data/store"));
-        assert_eq!(config.artifacts.root, Path::new("/etc/redkeep/data/artifacts"));
-        assert_eq!(config.artifacts.compression, artifacts::Compression::Zstd(1));
+        assert_eq!(config.artifacts.root, PathBuf::from("/etc/redkeep/data/artifacts").into());
+        assert_eq!(config.artifacts.compression, storage::Compression::Zstd(1));
         assert!(config.clusters.is_empty());
     }
 
@@ -279,7 +297,7 @@ mod tests {
             "#,
         )
         .unwrap();
-        assert_eq!(config.artifacts.root, Path::new("/srv/backups"));
+        assert_eq!(config.artifacts.root, PathBuf::from("/srv/backups").into());
         assert_eq!(config.executor.refork_delay, Duration::ZERO);
         let cluster = &config.clusters[0];
         assert_eq!((cluster.id.as_str(), cluster.folder_id.as_str(), cluster.name.as_str()), ("demo", "default", "demo"));
@@ -299,6 +317,72 @@ mod tests {
         let faults = read("[audit]\nenabled = 1\nfile = \"\"\nmax_bytes = 1\nkeep = 0\nsecret = 1").unwrap_err();
         assert_eq!(faults.len(), 5, "{faults:#?}");
         assert!(faults.iter().all(|fault| fault.starts_with("audit.")), "{faults:#?}");
+    }
+
+    #[test]
+    fn artifacts_lie_where_the_url_says() {
+        let shown = |text: &str| {
+            let config = read(text).unwrap();
+            let mut shown = vec![config.artifacts.root.to_string()];
+            shown.extend(config.artifacts.folders.iter().map(|(folder, place)| format!("{folder}: {place}")));
+            shown.extend(config.buckets.iter().map(|bucket| format!("{}: {}", bucket.name, bucket.root)));
+            shown
+        };
+        let text = r#"
+            [artifacts]
+            url = "s3://company-backups/redkeep"
+            region = "eu-central-1"
+            checksum = "sha256"
+            [artifacts.folders.shop]
+            url = "gs://shop-backups"
+            [artifacts.folders.lab]
+            url = "file:lab"
+            [[buckets]]
+            name = "reports"
+            url = "az://reports/redis"
+            account = "company"
+            folders = ["default"]
+            "#;
+        let expected = [
+            "s3://company-backups/redkeep, region eu-central-1",
+            "lab: file:/etc/redkeep/lab",
+            "shop: gs://shop-backups",
+            "reports: az://reports/redis, account company",
+        ];
+        assert_eq!(shown(text), expected);
+        let local = "[artifacts]\nurl = \"s3://a\"\nendpoint = \"http://127.0.0.1:9000\"";
+        assert_eq!(shown(local), ["s3://a, endpoint http://127.0.0.1:9000"]);
+        assert!(read("[artifacts]\nurl = \"s3://a\"\nendpoint = \"http://store:9000\"\nallow_http = true").is_ok());
+    }
+
+    #[test]
+    fn faults_of_places_are_told_with_their_key() {
+        for (text, told) in [
+            ("url = \"ftp://a\"", "artifacts.url: must be `file:`"),
+            ("url = \"s3://\"", "artifacts.url: must name a bucket"),
+            ("url = \"s3://key:secret@a\"", "artifacts.url: must name a bucket"),
+            ("url = \"file:\"", "artifacts.url: must be `file:` and a folder"),
+            ("url = \"s3://a\"\nendpoint = \"http://store:9000\"", "artifacts.endpoint: is without TLS"),
+            ("url = \"s3://a\"\nendpoint = \"store:9000\"", "artifacts.endpoint: must be a URL"),
+            ("url = \"s3://a\"\nendpoint = \"https://me:word@store\"", "artifacts.endpoint: must be a URL"),
+            ("url = \"s3://a\"\nchecksum = \"md5\"", "artifacts.checksum: must be"),
+            ("url = \"s3://a\"\naccess_key = \"secret\"", "artifacts.access_key: is not known here"),
+            ("url = \"s3://a\"\naccess_key_file = \"/etc/hostname\"", "artifacts.access_key_file: and secret_key_file"),
+            ("url = \"s3://a\"\nsecret_key_file = \"absent\"", "artifacts.secret_key_file: /etc/redkeep/absent cannot be read"),
+            ("url = \"gs://a\"\nregion = \"eu\"", "artifacts.region: is not known here"),
+            ("endpoint = \"https://store\"", "artifacts.endpoint: is not known here"),
+            ("url = \"s3://a\"\n[artifacts.folders.x]\nurl = \"s3://a/b\"", "artifacts.folders.x.url: must not lie"),
+            ("[artifacts.folders.X]\nurl = \"s3://b\"", "artifacts.folders.X: "),
+            ("[artifacts.folders.x]", "artifacts.folders.x.url: must be given"),
+            (
+                "url = \"s3://a/b\"\n[[buckets]]\nname = \"r\"\nfolders = [\"default\"]\nurl = \"s3://a\"",
+                "buckets[0].url: must not lie inside of artifacts.url",
+            ),
+        ] {
+            let faults = read(&format!("[artifacts]\n{text}\n")).unwrap_err();
+            assert!(faults.iter().any(|fault| fault.starts_with(told)), "{text}: {faults:#?}");
+            assert!(!faults.iter().any(|fault| fault.contains("word") || fault.contains("secret@")), "{faults:#?}");
+        }
     }
 
     #[test]
@@ -387,15 +471,16 @@ mod tests {
         let text = "[[buckets]]\nname = \"reports\"\nurl = \"file:exports\"\nfolders = [\"default\", \"shop\"]\n\
             [[buckets]]\nname = \"far\"\nurl = \"file:///srv/exports\"\nfolders = [\"default\"]\n";
         let config = read(text).unwrap();
-        let told = |index: usize| (config.buckets[index].name.as_str(), config.buckets[index].root.as_path(), config.buckets[index].folders.len());
-        assert_eq!((told(0), told(1)), (("reports", Path::new("/etc/redkeep/exports"), 2), ("far", Path::new("/srv/exports"), 1)));
+        let told = |index: usize| (config.buckets[index].name.as_str(), config.buckets[index].root.to_string(), config.buckets[index].folders.len());
+        let expected = (("reports", "file:/etc/redkeep/exports".to_owned(), 2), ("far", "file:/srv/exports".to_owned(), 1));
+        assert_eq!((told(0), told(1)), expected);
     }
 
     #[test]
     fn every_fault_of_a_bucket_is_told() {
         let bucket = |name: &str, url: &str, folders: &str| format!("[[buckets]]\nname = \"{name}\"\nurl = \"{url}\"\nfolders = {folders}\n");
         for (text, faults) in [
-            (bucket("a", "s3://reports", "[\"default\"]"), vec!["buckets[0].url: must be `file:`"]),
+            (bucket("a", "ftp://reports", "[\"default\"]"), vec!["buckets[0].url: must be `file:`"]),
             (bucket("a", "file:", "[\"default\"]"), vec!["buckets[0].url: must be `file:`"]),
             (bucket("Reports", "file:x", "[]"), vec!["buckets[0].name: must consist of", "buckets[0].folders: must list"]),
             (bucket("a", "file:x", "[\"Shop\"]"), vec!["buckets[0].folders[0]: must consist of"]),

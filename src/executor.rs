@@ -15,8 +15,14 @@ mod copy;
 mod coverage;
 mod export;
 mod fault;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod impact;
+mod import;
 mod record;
 mod shards;
+mod side;
 mod stored;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
@@ -27,7 +33,8 @@ use crate::backup::{Backup, BackupId, Labels, Name, Origin, Source, State as Bac
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::failure::Reason;
 use crate::fleet::{Definition, Fleet};
-use crate::operation::{Door, Epoch, ExportTarget, Operation, OperationId, Policy, Progress, Spec, State, Tally};
+use crate::operation::{Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Policy, Progress, Spec, State, Tally};
+use crate::snapshot::Pace;
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
 use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETRIES, SNAPSHOT_BYTES};
 use attempt::Running;
@@ -78,6 +85,10 @@ pub struct Options {
     pub delete_grace: Duration,
     /// How long ended operations are kept.
     pub retention: Duration,
+    /// Bytes of dumps a second that all snapshots of the process read together; as fast as it goes when absent.
+    pub rate_limit: Option<u64>,
+    /// Whether password hashes are part of the side state, which is to be encrypted then.
+    pub side_password_hashes: bool,
 }
 
 impl Default for Options {
@@ -91,6 +102,8 @@ impl Default for Options {
             zones: Zones::default(),
             delete_grace: Duration::from_secs(24 * 3600),
             retention: Duration::from_secs(30 * 24 * 3600),
+            rate_limit: None,
+            side_password_hashes: false,
         }
     }
 }
@@ -150,6 +163,8 @@ struct Inner {
     machines: Mutex<HashMap<String, Arc<Semaphore>>>,
     /// Attempts that wait for a machine.
     waiting: AtomicUsize,
+    /// How fast all snapshots together may read.
+    pace: Option<Arc<Pace>>,
     metrics: Metrics,
     /// The time to drain is over: whatever runs is to be handed back, and so is what begins meanwhile.
     drained: CancellationToken,
@@ -181,6 +196,7 @@ impl Executor {
             store,
             fleet,
             storage,
+            pace: options.rate_limit.map(|rate| Arc::new(Pace::new(rate))),
             options,
             work: Notify::new(),
             rubbish: Notify::new(),
@@ -271,7 +287,7 @@ impl Executor {
             stored_bytes: 0,
             compression: self.0.storage.compression().to_string(),
             shards: Vec::new(),
-            age_recipients: Vec::new(),
+            age_recipients: self.0.storage.encryption().recipient_names(),
             suspicion: None,
         }
     }
@@ -311,7 +327,12 @@ impl Executor {
         let mut operation =
             self.operation(source.folder_id.clone(), source.cluster_id.clone(), Some(backup_id), door, Spec::CopyBackup { source: source.id }, &caller);
         operation.zone = self.0.fleet.get(&operation.cluster_id).and_then(|cluster| cluster.zone.clone());
-        let row = Backup { source: source.source, compression: source.compression, ..self.draft(&operation, backup_id, name, source.labels) };
+        let row = Backup {
+            source: source.source,
+            compression: source.compression,
+            age_recipients: source.age_recipients,
+            ..self.draft(&operation, backup_id, name, source.labels)
+        };
         self.submit(Create { operation, draft: Some(row), cluster: None, idempotency: caller.idempotency() }).await
     }
 
@@ -323,6 +344,12 @@ impl Executor {
     pub fn export_target_allowed(&self, folder: &FolderId, bucket: &str) -> Result<(), ExportRefused> {
         let bucket = self.0.storage.bucket(bucket).ok_or(ExportRefused::Unknown)?;
         if bucket.takes(folder) { Ok(()) } else { Err(ExportRefused::Forbidden) }
+    }
+
+    /// Whether the dumps of a backup can be decoded: it is not encrypted, or there is a key to try. To be asked before work
+    /// that decodes is accepted.
+    pub fn can_decode(&self, backup: &Backup) -> bool {
+        backup.age_recipients.is_empty() || self.0.storage.encryption().identity.is_some()
     }
 
     /// Accepts an export of a backup's dumps to a bucket. Durable on return; the work begins after it.
@@ -342,6 +369,40 @@ impl Executor {
         self.submit(Create { operation, draft: None, cluster: None, idempotency: caller.idempotency() }).await
     }
 
+    /// Accepts that dumps in a bucket become a backup of a cluster, which need not be known. Durable on return; the work begins
+    /// after it. Whether the bucket is there for the folder is to be asked before, as with an export.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] when a key is no [key](crate::artifacts::bucket::Key) or there are too many, which the caller has to
+    /// look at before; [`Error::ClusterTaken`] when the cluster's id is another folder's; else as [`Store::create`].
+    pub async fn import_backup(
+        &self,
+        folder: FolderId,
+        cluster: ClusterId,
+        source: ImportSource,
+        name: Name,
+        door: Door,
+        caller: Caller,
+    ) -> Result<Operation, Error> {
+        let bytes: usize = source.keys.iter().map(String::len).sum();
+        if source.keys.is_empty() || source.keys.len() > ImportSource::KEYS || bytes > ImportSource::KEYS_BYTES {
+            return Err(Error::Invalid("an import has too many keys, or none".to_owned()));
+        }
+        for key in &source.keys {
+            key.parse::<Key>().map_err(|bad| Error::Invalid(format!("{key} cannot be a key: it {bad}")))?;
+        }
+        let known = self.0.fleet.get(&cluster);
+        if known.as_ref().is_some_and(|known| known.folder_id != folder) {
+            return Err(Error::ClusterTaken(cluster));
+        }
+        let backup_id = BackupId::new();
+        let mut operation = self.operation(folder, cluster, Some(backup_id), door, Spec::ImportBackup(source), &caller);
+        operation.zone = known.as_ref().and_then(|cluster| cluster.zone.clone());
+        let row = Backup { source: known.map(|cluster| self.source(&cluster)), ..self.draft(&operation, backup_id, name, Labels::new()) };
+        self.submit(Create { operation, draft: Some(row), cluster: None, idempotency: caller.idempotency() }).await
+    }
+
     fn operation(&self, folder_id: FolderId, cluster_id: ClusterId, backup_id: Option<BackupId>, door: Door, spec: Spec, caller: &Caller) -> Operation {
         let now = Utc::now();
         let deadline = TimeDelta::from_std(self.0.options.deadline).unwrap_or(TimeDelta::days(1));
@@ -351,6 +412,7 @@ impl Executor {
             Spec::DeleteBackup => "Delete a backup",
             Spec::CopyBackup { .. } => "Copy a backup",
             Spec::ExportBackup(_) => "Export a backup",
+            Spec::ImportBackup(_) => "Import a backup",
             Spec::AdoptCluster => "Adopt a cluster",
             Spec::UpdateConnection => "Change how a cluster is reached",
             Spec::ForgetCluster => "Forget a cluster",

@@ -45,6 +45,8 @@ pub enum Reason {
     StorageCorrupt,
     /// Something else lies where the result was to go.
     TargetExists,
+    /// The backup is encrypted, and there is no key to read it with.
+    BackupEncrypted,
     /// No attempt could start before the deadline.
     DeadlineExceeded,
     /// The process died several times while it worked on this.
@@ -59,7 +61,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::SourceUnreachable,
         Self::SourceCredentials,
         Self::SourceCertificate,
@@ -77,6 +79,7 @@ impl Reason {
         Self::StorageDenied,
         Self::StorageCorrupt,
         Self::TargetExists,
+        Self::BackupEncrypted,
         Self::DeadlineExceeded,
         Self::Poisoned,
         Self::ForkBudget,
@@ -104,6 +107,7 @@ impl Reason {
             Self::StorageDenied => "STORAGE_DENIED",
             Self::StorageCorrupt => "STORAGE_CORRUPT",
             Self::TargetExists => "TARGET_EXISTS",
+            Self::BackupEncrypted => "BACKUP_ENCRYPTED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Poisoned => "POISONED",
             Self::ForkBudget => "FORK_BUDGET",

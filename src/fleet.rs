@@ -115,6 +115,8 @@ pub struct Definition {
     pub allow_primary: bool,
     /// Whether servers older than 6.2 may be the source.
     pub allow_output_buffer_risk: bool,
+    /// Whether the dump is to be one that older servers can load, where the source can choose.
+    pub portable_dump: bool,
     /// Networks in which discovered hosts are given the credentials; none means the networks of the nodes.
     pub discovery_allow: Vec<IpNet>,
     /// Who knows where its servers are, if sentinels do.
@@ -211,6 +213,7 @@ impl Definition {
             tls: tls.transpose()?,
             allow_primary: row.allow_primary,
             allow_output_buffer_risk: false,
+            portable_dump: false,
             discovery_allow: Vec::new(),
             sentinel: None,
             address_map: BTreeMap::new(),
@@ -251,6 +254,7 @@ impl Definition {
         Rules {
             allow_primary: self.allow_primary,
             allow_output_buffer_risk: self.allow_output_buffer_risk,
+            portable_dump: self.portable_dump,
             watched: self.sentinel.is_some(),
             memory_limits: limits.collect(),
         }

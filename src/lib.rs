@@ -56,13 +56,17 @@
 //!   coverage      every slot is in one of them
 //!   copy export   the same steps for what is stored already
 //!   stored        what a finished backup consists of
+//!   impact        what a snapshot costs its source
+//!   side          what a dump does not hold, stored beside it
 //!   record        changing and deleting a backup's record
 //!   adopt         making a cluster known, changing how it is reached, forgetting it
 //!   collect       removing files that belong to no backup
 //!   fault         what a failure means for the next attempt
 //! snapshot      one shard from socket to artifact: the pipeline
 //!   payload       where the dump ends inside the payload
-//!   encode        walk, compression, digest, parts
+//!   encode        walk, compression, encryption, digest, parts
+//!   pace          how fast all snapshots together may read
+//!   waits         what is waited for, and how long
 //! store         the store's contract
 //!   sled          the embedded store
 //! fleet         the clusters that are known, and the last look at each
@@ -71,10 +75,14 @@
 //! artifacts     keys, uploads in parts, manifest and facts
 //!   bucket        where dumps may be exported to
 //!   transfer      moving what is stored
+//!   encryption    to whom artifacts are encrypted, and reading them back
 //! redis         talking to a server: connection, INFO, topology, choice of source
 //!   cluster       which node owns which slots
 //!   sentinel      where sentinels say that the servers are
 //!   replication   the hand-shake of a replica, and the framings
+//!   rights        what the account may do, and the line that gives what is missing
+//!   company       whether replicas synchronise beside us
+//!   side          what a dump does not hold: users, modules, configuration, topology
 //!   tls           whose certificates are believed
 //!   local         servers that we start ourselves
 //! auth          who may: subjects, roles, grants

@@ -11,10 +11,12 @@
 //! ```
 
 mod export;
+mod import;
 mod transition;
 
 pub(crate) use export::ExportObject;
 pub use export::{ExportResult, ExportTarget};
+pub use import::ImportSource;
 pub use transition::{Event, Fault, Outcome, Refused};
 
 use crate::backup::{Backup, BackupId, Labels, Name, NoSuchId, uuid_id};
@@ -46,7 +48,7 @@ impl fmt::Display for Epoch {
 pub enum Step {
     /// Is the source reachable and fit, and can storage be written?
     Preflight,
-    /// Stream, check and store. The source of a backup forks here; a copy or an export reads what is stored.
+    /// Stream, check and store. The source of a backup forks here; a copy, an export or an import reads what is stored.
     Snapshot,
     /// Lengths, checksums, finished uploads.
     Seal,
@@ -141,6 +143,8 @@ pub enum Spec {
     },
     /// Write the dumps of a backup to a bucket.
     ExportBackup(ExportTarget),
+    /// Make a backup of the operation's cluster out of dumps in a bucket.
+    ImportBackup(ImportSource),
     /// Make the operation's cluster known.
     AdoptCluster,
     /// Change how the operation's cluster is reached.
@@ -151,8 +155,17 @@ pub enum Spec {
 
 impl Spec {
     /// The word of every kind.
-    pub const KINDS: [&str; 8] =
-        ["create_backup", "update_backup", "delete_backup", "copy_backup", "export_backup", "adopt_cluster", "update_connection", "forget_cluster"];
+    pub const KINDS: [&str; 9] = [
+        "create_backup",
+        "update_backup",
+        "delete_backup",
+        "copy_backup",
+        "export_backup",
+        "import_backup",
+        "adopt_cluster",
+        "update_connection",
+        "forget_cluster",
+    ];
 
     /// The word of its kind, in metrics.
     pub fn kind(&self) -> &'static str {
@@ -162,6 +175,7 @@ impl Spec {
             Self::DeleteBackup => "delete_backup",
             Self::CopyBackup { .. } => "copy_backup",
             Self::ExportBackup(_) => "export_backup",
+            Self::ImportBackup(_) => "import_backup",
             Self::AdoptCluster => "adopt_cluster",
             Self::UpdateConnection => "update_connection",
             Self::ForgetCluster => "forget_cluster",
@@ -172,14 +186,14 @@ impl Spec {
     pub fn is_exclusive(&self) -> bool {
         match self {
             Self::CreateBackup | Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => true,
-            Self::UpdateBackup(_) | Self::DeleteBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) => false,
+            Self::UpdateBackup(_) | Self::DeleteBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) | Self::ImportBackup(_) => false,
         }
     }
 
     /// Whether the work makes a backup: the operation comes with its draft.
     pub fn makes_backup(&self) -> bool {
         match self {
-            Self::CreateBackup | Self::CopyBackup { .. } => true,
+            Self::CreateBackup | Self::CopyBackup { .. } | Self::ImportBackup(_) => true,
             Self::UpdateBackup(_) | Self::DeleteBackup | Self::ExportBackup(_) | Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => false,
         }
     }
@@ -187,7 +201,7 @@ impl Spec {
     /// Whether the work changes the record of its cluster, and concerns no backup.
     pub fn changes_cluster(&self) -> bool {
         match self {
-            Self::CreateBackup | Self::UpdateBackup(_) | Self::DeleteBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) => false,
+            Self::CreateBackup | Self::UpdateBackup(_) | Self::DeleteBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) | Self::ImportBackup(_) => false,
             Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => true,
         }
     }
@@ -200,6 +214,7 @@ impl Spec {
             | Self::DeleteBackup
             | Self::CopyBackup { .. }
             | Self::ExportBackup(_)
+            | Self::ImportBackup(_)
             | Self::AdoptCluster
             | Self::UpdateConnection
             | Self::ForgetCluster => false,
@@ -209,7 +224,7 @@ impl Spec {
     /// Whether each attempt has a folder of its own, in storage or in a bucket.
     pub fn has_attempts(&self) -> bool {
         match self {
-            Self::CreateBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) => true,
+            Self::CreateBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) | Self::ImportBackup(_) => true,
             Self::UpdateBackup(_) | Self::DeleteBackup => false,
             Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => false,
         }
@@ -218,7 +233,7 @@ impl Spec {
     /// The step in which an attempt begins.
     pub fn first_step(&self) -> Step {
         match self {
-            Self::CreateBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) => Step::Preflight,
+            Self::CreateBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) | Self::ImportBackup(_) => Step::Preflight,
             Self::UpdateBackup(_) | Self::DeleteBackup => Step::Work,
             Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => Step::Work,
         }
@@ -437,7 +452,7 @@ impl Operation {
         match &self.spec {
             Spec::CopyBackup { source } => Some(*source),
             Spec::ExportBackup(_) => self.backup_id,
-            Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup => None,
+            Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::ImportBackup(_) => None,
             Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster => None,
         }
     }

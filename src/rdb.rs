@@ -13,12 +13,13 @@
 //!
 //! Reading order: `summary` for what comes out, `layout` for the format as tables, `records` for the reader, then
 //! `length`, `body`, `packed` and `lzf` for what is inside a field, `tally` for the counts, `slots` and `sketch` for what the
-//! names of keys tell, `seal` for the checksum.
+//! names of keys tell, `minimum` for who can load the dump, `seal` for the checksum.
 
 mod body;
 mod layout;
 mod length;
 mod lzf;
+mod minimum;
 mod packed;
 mod records;
 mod seal;
@@ -41,6 +42,9 @@ pub const DATABASE_LIMIT: usize = 65_536;
 
 /// Size of the header in bytes.
 const HEADER_BYTES: usize = 9;
+
+/// Size of the end mark and the checksum in bytes.
+const END_BYTES: u64 = 9;
 
 /// What is wrong, in words.
 type What = &'static str;
@@ -265,7 +269,12 @@ impl Walker {
             return Err(truncated);
         }
         let checksum = if version.sealed() {
-            let stored = if opaque.is_some() { self.seal.kept_back() } else { self.records.stored() };
+            let stored = match &opaque {
+                // What stopped the walk is data, so the end lies behind it; else it would decide where the bytes were cut.
+                Some(opaque) if self.bytes < opaque.offset().saturating_add(END_BYTES) => None,
+                Some(_) => self.seal.kept_back(),
+                None => self.records.stored(),
+            };
             self.seal.verify(stored.ok_or(truncated)?)?
         } else if self.seal.marked() {
             Checksum::NotInFormat
@@ -274,6 +283,7 @@ impl Walker {
         };
         let crc64 = self.seal.crc64();
         let totals = self.records.into_tally().finish(opaque.is_none());
+        let minimum = opaque.is_none().then(|| minimum::minimum(version, &totals.seen, &totals.databases, &totals.modules));
         Ok(Summary {
             dialect: version.dialect,
             version: version.number,
@@ -287,7 +297,7 @@ impl Walker {
             biggest: totals.biggest,
             aux: totals.aux,
             slots: totals.slots,
-            minimum: None,
+            minimum,
             stray_keys: totals.stray_keys,
             unplaced_keys: totals.unplaced_keys,
             sketch: totals.sketch,

@@ -4,11 +4,14 @@
 //! its texts are cleaned before they are shown. Knows nothing of operations, storage or the wire.
 
 pub mod cluster;
+pub mod company;
 pub mod connection;
 pub mod facts;
 pub mod local;
 pub mod replication;
+pub mod rights;
 pub mod sentinel;
+pub mod side;
 pub mod source;
 pub mod tls;
 pub mod topology;
@@ -210,7 +213,7 @@ impl Error {
         let lower = reply.to_ascii_lowercase();
         match word {
             "NOAUTH" | "WRONGPASS" => Self::Credentials { host, what },
-            "NOPERM" => Self::Permission { host, what: missing_right(&what) },
+            "NOPERM" => Self::Permission { host, what: rights::told(&what, None) },
             "DENIED" => Self::Permission { host, what },
             "LOADING" | "MASTERDOWN" | "NOMASTERLINK" | "BUSY" | "TRYAGAIN" => Self::NotReady { host, what },
             _ if lower.contains("without any password configured") || lower.contains("invalid password") || lower.contains("no password is set") => {
@@ -237,15 +240,6 @@ impl Error {
             Self::Unreachable { .. } | Self::NotReady { .. } | Self::Save { .. } | Self::Protocol { .. } => true,
             Self::Certificate { .. } | Self::Credentials { .. } | Self::Permission { .. } | Self::Unsupported { .. } | Self::Role { .. } => false,
         }
-    }
-}
-
-/// Names the command in a NOPERM reply, and the ACL word that allows it.
-fn missing_right(what: &str) -> String {
-    let quoted = what.split('\'').nth(1).filter(|name| !name.is_empty() && name.len() <= 64);
-    match quoted {
-        Some(command) => format!("it may not run {}; allow it with the ACL rule +{}", command.to_ascii_uppercase(), command.to_ascii_lowercase()),
-        None => what.to_owned(),
     }
 }
 

@@ -37,12 +37,16 @@ use doors::{Doors, Rooms};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tls::Certificates;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Most connections at once to the port of health.
 const ADMIN_CONNECTIONS: usize = 128;
+
+/// Longest wait at the start for a storage to be looked into.
+const STORAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the service cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +144,14 @@ pub struct Server {
     stop: CancellationToken,
 }
 
+/// Says which storage cannot be reached. The service starts all the same: what needs storage waits for it.
+async fn look_at_storage(storage: Storage, stop: CancellationToken) {
+    let Some(faults) = stop.run_until_cancelled(storage.unreachable(STORAGE_TIMEOUT)).await else { return };
+    for (place, fault) in faults {
+        tracing::warn!(place, error = %fault, "a storage cannot be used just now; backups wait for it");
+    }
+}
+
 impl Server {
     /// Builds the rooms and binds the ports. Nothing is served before [`Server::run`].
     ///
@@ -152,7 +164,8 @@ impl Server {
         let path = config.store.clone();
         let opened = tokio::task::spawn_blocking(move || SledStore::open(sled::Options::new(path))).await;
         let store = Arc::new(opened.map_err(|_| Error::Build("the store was not opened".to_owned()))?.map_err(Error::Store)?);
-        let storage = Storage::open(config.artifacts)?.with_buckets(config.buckets)?;
+        let storage = Storage::open(config.artifacts)?.with_buckets(config.buckets)?.with_encryption(config.encryption);
+        tokio::spawn(look_at_storage(storage.clone(), stop.clone()));
         // Without a key of its own a process makes one up: what it signs ends with it.
         let tokens = config.secrets.as_ref().map_or_else(auth::Key::random, |key| Ok(auth::Key::new(key.tokens())));
         let tokens = tokens.map_err(|fault| Error::Build(fault.to_owned()))?;

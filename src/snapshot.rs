@@ -1,4 +1,5 @@
-//! One shard from socket to artifact: `socket -> framing -> walk -> compression -> SHA-256 -> parts -> storage`.
+//! One shard from socket to artifact: `socket -> framing -> walk -> compression -> encryption -> SHA-256 -> parts
+//! -> storage`.
 //!
 //! Each stage is bounded and nothing is staged on disk, so memory is flat whatever the size of the dump. The stages that
 //! cost CPU run on a thread of their own; if storage cannot keep up, the socket waits, and after a while the attempt fails
@@ -7,7 +8,16 @@
 //! Knows nothing of operations: what a failure means for the next attempt is the executor's business.
 
 mod encode;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod import;
+mod pace;
 mod payload;
+mod waits;
+
+pub use pace::Pace;
+pub use waits::Waits;
 
 use crate::artifacts::manifest::{Segment, ShardManifest};
 use crate::artifacts::{self, Folder, Storage, Upload};
@@ -15,27 +25,30 @@ use crate::backup::{Impact, Level, SlotRange};
 use crate::cluster::Timestamp;
 use crate::rdb;
 use crate::redis::facts::Facts;
-use crate::redis::replication::{self, OutputBuffer, Transfer};
+use crate::redis::replication::{self, Dialect, OutputBuffer, Transfer};
 use crate::redis::{self, Target};
 use chrono::Utc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// Length of a piece read from the socket, in bytes.
-const PIECE_BYTES: usize = 256 * 1024;
+const PIECE_BYTES: usize = 1024 * 1024;
 /// Pieces that may wait between the socket and the walk.
-const PIECES: usize = 8;
+const PIECES: usize = 3;
 /// Parts in memory: one is filled while the other is stored.
 const PARTS: usize = 2;
 /// Parts whose memory is kept between snapshots. Freed, it would stay with the allocator all the same, and the next snapshot
 /// would be given other memory beside it.
 const PARTS_KEPT: usize = PARTS;
-/// Time for short reads to become long ones: a source sends in small pieces, and each that is taken alone costs a wake-up.
-const GATHER: Duration = Duration::from_millis(1);
+/// Time for short reads to become long ones: a source sends in small pieces, and each that is taken alone costs a wake-up. The
+/// system's own buffer of the socket grows to several megabytes meanwhile, so that the source does not wait.
+const GATHER: Duration = Duration::from_millis(2);
+/// Most times that a piece is waited for to grow.
+const GATHERS: u32 = 5;
 /// Longest wait for an opaque payload's connection to close after its mark.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -93,7 +106,7 @@ pub struct Meter {
     stored_bytes: AtomicU64,
     keys: AtomicU64,
     bytes_expected: AtomicU64,
-    waiting: Mutex<String>,
+    waits: Mutex<Waits>,
     asked: AtomicBool,
     ended: AtomicBool,
 }
@@ -121,7 +134,21 @@ impl Meter {
 
     /// What the snapshot waits for; empty while it moves.
     pub fn waiting_for(&self) -> String {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock_waits().now().unwrap_or_default().to_owned()
+    }
+
+    /// Each thing that was waited for, with its time.
+    pub fn waits(&self) -> Vec<(String, Duration)> {
+        self.lock_waits().all()
+    }
+
+    /// Tells what is waited for; empty when it moves again.
+    pub fn wait_for(&self, what: &str) {
+        self.lock_waits().wait_for(what);
+    }
+
+    fn lock_waits(&self) -> MutexGuard<'_, Waits> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells how long the dump is.
@@ -149,14 +176,6 @@ impl Meter {
     pub fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
-
-    /// Tells what the snapshot waits for; empty while it moves.
-    pub fn wait_for(&self, what: &str) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if *waiting != what {
-            what.clone_into(&mut waiting);
-        }
-    }
 }
 
 /// One shard to take, and where to.
@@ -172,8 +191,12 @@ pub struct Request {
     pub folder: Folder,
     /// Whether the source may keep an output buffer for us.
     pub output_buffer: OutputBuffer,
+    /// Which dialect of the dump is asked for.
+    pub dialect: Dialect,
     /// Slots that the shard owns, outside of which keys are counted; empty outside of cluster mode.
     pub slots: Vec<SlotRange>,
+    /// How fast the dump may be read; as fast as it goes when absent.
+    pub pace: Option<Arc<Pace>>,
 }
 
 /// Takes a snapshot of one shard and stores it. All of it is durable on return; it is not published.
@@ -186,7 +209,7 @@ pub struct Request {
 pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop: &CancellationToken) -> Result<ShardManifest, Error> {
     meter.wait_for("the source to answer");
     let begin = async {
-        let greeted = replication::greet(&request.source, &request.facts, request.output_buffer).await.map_err(Error::Refused)?;
+        let greeted = replication::greet(&request.source, &request.facts, request.output_buffer, request.dialect).await.map_err(Error::Refused)?;
         meter.asked.store(true, Ordering::Relaxed);
         let begun = greeted.begin(|what| meter.wait_for(what)).await;
         begun.map_err(|error| if error.is_refusal() { Error::Refused(error) } else { Error::Source(error) })
@@ -210,7 +233,8 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
     let framing = transfer.framing.clone();
     let slots = (!request.slots.is_empty()).then(|| rdb::SlotSet::from_ranges(request.slots.iter().map(|range| (range.first, range.last))));
     let walk = rdb::Options { slots, ..rdb::Options::default() };
-    let options = encode::Options { compression: storage.compression(), segment_bytes: storage.segment_bytes(), walk };
+    let options =
+        encode::Options { compression: storage.compression(), encryption: storage.encryption().clone(), segment_bytes: storage.segment_bytes(), walk };
     let (encoder_meter, ended) = (Arc::clone(meter), Arc::new(Ended::default()));
     let encoder_ended = Arc::clone(&ended);
     // Its own thread and not the pool of the runtime: it lives as long as the transfer.
@@ -223,9 +247,9 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
         })
         .map_err(|_| Error::Stage("no thread could be started"))?;
 
-    let mut first_at = None;
-    let reading = read(&mut transfer, pieces, &mut spare_in, &ended, meter, &mut first_at);
-    let storing = store(request, storage, parts_in, spare_parts, meter);
+    let mut span = Span::default();
+    let reading = read(&mut transfer, pieces, &mut spare_in, &ended, request.pace.as_deref(), meter, &mut span);
+    let storing = store(&request.shard_name, &request.folder, storage, parts_in, spare_parts, meter);
     let work = async {
         // The reader stops when the encoder is content or has failed; the uploader when the encoder has dropped its end.
         let (read, stored, summary) = tokio::join!(reading, storing, summary);
@@ -243,17 +267,10 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
         (_, Err(fault)) => return Err(fault),
     };
     let upload_ended_at = Utc::now();
-    Ok(manifest(request, &transfer, segments, summary, first_at.unwrap_or(upload_ended_at), upload_ended_at))
+    Ok(manifest(request, &transfer, segments, summary, &span, upload_ended_at))
 }
 
-fn manifest(
-    request: &Request,
-    transfer: &Transfer,
-    segments: Vec<Segment>,
-    walk: rdb::Summary,
-    upload_started_at: Timestamp,
-    upload_ended_at: Timestamp,
-) -> ShardManifest {
+fn manifest(request: &Request, transfer: &Transfer, segments: Vec<Segment>, walk: rdb::Summary, span: &Span, upload_ended_at: Timestamp) -> ShardManifest {
     let level = match (&walk.opaque, walk.counts_match) {
         (None, Some(true) | None) => Level::Walked,
         (None, Some(false)) | (Some(_), _) => Level::Sealed,
@@ -276,13 +293,37 @@ fn manifest(
         copy_on_write_bytes: None,
         snapshot_started_at: transfer.asked_at,
         snapshot_at: transfer.began_at,
-        upload_started_at,
+        upload_started_at: span.first_at.unwrap_or(upload_ended_at),
         upload_ended_at,
-        walk,
         slots: request.slots.clone(),
         moves: Vec::new(),
-        impact: Impact::default(),
+        impact: Impact { bytes_per_second: span.bytes_per_second(walk.bytes), ..Impact::default() },
+        walk,
         side: None,
+    }
+}
+
+/// When the dump came.
+#[derive(Debug, Default)]
+struct Span {
+    first_at: Option<Timestamp>,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Span {
+    fn note(&mut self) {
+        let now = Instant::now();
+        if self.first.is_none() {
+            (self.first, self.first_at) = (Some(now), Some(Utc::now()));
+        }
+        self.last = Some(now);
+    }
+
+    /// Bytes a second from the first to the last; all of them when they came at once.
+    fn bytes_per_second(&self, bytes: u64) -> u64 {
+        let seconds = self.first.zip(self.last).map_or(0.0, |(first, last)| (last - first).as_secs_f64());
+        if seconds > 0.0 { (bytes as f64 / seconds) as u64 } else { bytes }
     }
 }
 
@@ -292,20 +333,22 @@ struct Ended {
     perhaps: AtomicBool,
 }
 
-/// Reads the payload, and notes when its first byte arrives.
+/// Reads the payload, not faster than it may, and notes when its first and last bytes arrive.
 async fn read(
     transfer: &mut Transfer,
     pieces: mpsc::Sender<Vec<u8>>,
     spare: &mut mpsc::Receiver<Vec<u8>>,
     ended: &Ended,
+    pace: Option<&Pace>,
     meter: &Meter,
-    first_at: &mut Option<Timestamp>,
+    span: &mut Span,
 ) -> Result<(), Error> {
     let mut perhaps_since = None;
+    let piece_bytes = pace.map_or(PIECE_BYTES, |pace| pace.piece_bytes(PIECE_BYTES));
     loop {
         let mut piece = spare.try_recv().unwrap_or_default();
-        if piece.capacity() < PIECE_BYTES {
-            piece = Vec::with_capacity(PIECE_BYTES);
+        if piece.capacity() < piece_bytes {
+            piece = Vec::with_capacity(piece_bytes);
         }
         let next = transfer.read(&mut piece);
         let count = if ended.perhaps.load(Ordering::Acquire) {
@@ -325,26 +368,44 @@ async fn read(
         if count == 0 {
             return Ok(());
         }
-        if first_at.is_none() {
+        if span.first.is_none() {
             meter.wait_for("");
-            *first_at = Some(Utc::now());
+        }
+        span.note();
+        if pace.is_none() {
+            gather(transfer, &mut piece).await;
         }
         if piece.iter().any(|byte| *byte != b'\n') {
             // The mark before it was none; the encoder finds the next one.
             ended.perhaps.store(false, Ordering::Release);
         }
         // A closed channel means that the encoder has what it wants, or has failed and says so itself.
+        let length = piece.len();
         if pieces.send(piece).await.is_err() {
             return Ok(());
         }
-        if count < PIECE_BYTES / 2 {
-            tokio::time::sleep(GATHER).await;
+        if let Some(pace) = pace {
+            pace.spend(length).await;
+        }
+    }
+}
+
+/// Lets a short piece grow while more comes: what is long is compressed where it lies.
+async fn gather(transfer: &mut Transfer, piece: &mut Vec<u8>) {
+    for _ in 0..GATHERS {
+        if piece.len() >= PIECE_BYTES / 2 {
+            return;
+        }
+        tokio::time::sleep(GATHER).await;
+        if transfer.read_more(piece).await == 0 {
+            return;
         }
     }
 }
 
 async fn store(
-    request: &Request,
+    shard_name: &str,
+    folder: &Folder,
     storage: &Storage,
     mut parts: mpsc::Receiver<encode::Output>,
     spare: mpsc::Sender<Vec<u8>>,
@@ -359,8 +420,8 @@ async fn store(
                 let upload = match &mut open {
                     Some((_, upload)) => upload,
                     None => {
-                        let file = file_name(&request.shard_name, segments.len(), storage);
-                        let upload = storage.upload(&request.folder, &file).await?;
+                        let file = file_name(shard_name, segments.len(), storage);
+                        let upload = storage.upload(folder, &file).await?;
                         &mut open.insert((file, OpenUpload(Some(upload)))).1
                     }
                 };
@@ -390,10 +451,11 @@ async fn store(
 }
 
 fn file_name(shard: &str, segment: usize, storage: &Storage) -> String {
-    match storage.compression() {
-        artifacts::Compression::None => format!("{shard}-{segment}.rdb"),
-        artifacts::Compression::Zstd(_) => format!("{shard}-{segment}.rdb.zst"),
-    }
+    let compression = match storage.compression() {
+        artifacts::Compression::None => "",
+        artifacts::Compression::Zstd(_) => ".zst",
+    };
+    format!("{shard}-{segment}.rdb{compression}{}", storage.encryption().suffix())
 }
 
 /// An upload that is aborted when it is dropped before its end: on a failure, and when the attempt is stopped.

@@ -252,7 +252,8 @@ pub trait Store: Send + Sync + 'static {
     /// `ExportBackup` need an AVAILABLE backup to read, with room among its [readers](Backup::READERS), and become one of
     /// them; an update is no obstacle to them, nor are they to an update, which touches no file that they read. A copy needs the
     /// draft's name free and inserts the draft, in the folder and cluster of what it copies; an export needs each of its keys
-    /// in the bucket free of other exports. `AdoptCluster` needs an id
+    /// in the bucket free of other exports. `ImportBackup` needs the draft's name free and inserts the draft; its cluster need not
+    /// be known, and must not be that of another folder. `AdoptCluster` needs an id
     /// that no cluster has, and of which no other folder has backups or operations (the newest of each decides), and inserts
     /// the record; `UpdateConnection` and `ForgetCluster` need the record; all three need the cluster free of other
     /// exclusive operations.

@@ -43,7 +43,14 @@ pub fn crash_point(_name: &str) {}
 #[cfg(feature = "crash-points")]
 pub async fn hang_point(name: &str) {
     if std::env::var("REDKEEP_HANG_AT").is_ok_and(|at| at == name) {
-        std::future::pending::<()>().await;
+        match std::env::var_os("REDKEEP_HANG_UNTIL") {
+            Some(path) => {
+                while !std::path::Path::new(&path).exists() {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            }
+            None => std::future::pending::<()>().await,
+        }
     }
 }
 

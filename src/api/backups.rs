@@ -5,7 +5,7 @@ use super::{Api, convert, request, status};
 use crate::auth::Grant;
 use crate::backup::{Backup, BackupId, HOLDS};
 use crate::executor::{Draft, ExportRefused};
-use crate::operation::{BackupChanges, Door, Expiry, ExportTarget, Spec};
+use crate::operation::{BackupChanges, Door, Expiry, ExportTarget, ImportSource, Spec};
 use crate::pb::{managed, operation as wire, own};
 use crate::store::BackupFilter;
 use tonic::{Request, Response, Status};
@@ -121,9 +121,31 @@ impl own::backup_service_server::BackupService for Api {
             ExportRefused::Unknown => status::not_found("bucket", &request.bucket),
             ExportRefused::Forbidden => status::forbidden_bucket(&request.bucket, backup.folder_id.as_str()),
         })?;
+        if !request.as_stored && !self.executor.can_decode(&backup) {
+            return Err(status::locked(&request.backup_id));
+        }
         let target = ExportTarget { bucket: request.bucket, path, name: None, as_stored: request.as_stored };
         let operation = self.executor.export_backup(backup.id, target, Door::Redkeep, caller).await;
         let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;
+        Ok(Response::new(convert::operation(&operation)))
+    }
+
+    async fn import(&self, request: Request<own::ImportBackupRequest>) -> Result<Response<wire::Operation>, Status> {
+        let (grant, caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&grant, &caller).await? {
+            return Ok(operation);
+        }
+        let folder = request::folder_id(&grant, &request.folder_id)?;
+        let cluster = request.cluster_id.parse().map_err(|fault: crate::cluster::IdError| status::invalid("cluster_id", fault.to_string()))?;
+        let keys = request::import_keys(request.keys)?;
+        let name = if request.name.is_empty() { crate::backup::Name::made_up() } else { request::name(&request.name)? };
+        self.executor.export_target_allowed(&folder, &request.bucket).map_err(|refused| match refused {
+            ExportRefused::Unknown => status::not_found("bucket", &request.bucket),
+            ExportRefused::Forbidden => status::forbidden_bucket(&request.bucket, folder.as_str()),
+        })?;
+        let source = ImportSource { bucket: request.bucket, keys };
+        let operation = self.executor.import_backup(folder, cluster, source, name, Door::Redkeep, caller).await;
+        let operation = operation.map_err(|error| status::store(error, "cluster", &request.cluster_id))?;
         Ok(Response::new(convert::operation(&operation)))
     }
 

@@ -76,6 +76,7 @@ fn metadata(operation: &Operation) -> Any {
         (Spec::DeleteBackup, Door::Redkeep | Door::MemStore) => any(&own::DeleteBackupMetadata { cluster_id, backup_id, progress }),
         (Spec::CopyBackup { source }, _) => any(&own::CopyBackupMetadata { cluster_id, backup_id, source_backup_id: source.to_string(), progress }),
         (Spec::ExportBackup(_), _) => any(&own::ExportBackupMetadata { cluster_id, backup_id, progress }),
+        (Spec::ImportBackup(_), _) => any(&own::ImportBackupMetadata { cluster_id, backup_id, progress }),
         (Spec::AdoptCluster, _) => any(&own::AdoptClusterMetadata { cluster_id, progress }),
         (Spec::UpdateConnection, _) => any(&own::UpdateConnectionMetadata { cluster_id, progress }),
         (Spec::ForgetCluster, _) => any(&own::ForgetClusterMetadata { cluster_id, progress }),
@@ -384,7 +385,7 @@ fn impact(impact: &Impact) -> own::Impact {
 mod tests {
     use super::*;
     use crate::backup::BackupId;
-    use crate::operation::{Epoch, ExportResult, ExportTarget, OperationId, Policy, Tally};
+    use crate::operation::{Epoch, ExportResult, ExportTarget, ImportSource, OperationId, Policy, Tally};
 
     fn ended(door: Door, spec: Spec, response: Response) -> wire::Operation {
         let at = Timestamp::UNIX_EPOCH;
@@ -419,11 +420,13 @@ mod tests {
         let target = ExportTarget { bucket: "reports".into(), path: String::new(), name: Some("a.rdb".into()), as_stored: false };
         let result = || Response::Exported(ExportResult { bucket: "reports".into(), keys: vec!["a.rdb".into()], bytes: 7 });
         let copy = Spec::CopyBackup { source: BackupId::new() };
+        let import = ImportSource { bucket: "reports".into(), keys: vec!["a.rdb".into()] };
         for (door, spec, response, metadata_type, response_type) in [
             (Door::Redkeep, copy.clone(), backup(), "redkeep.v1.CopyBackupMetadata", "redkeep.v1.Backup"),
             (Door::MemStore, copy, backup(), "redkeep.v1.CopyBackupMetadata", "redkeep.v1.Backup"),
             (Door::MemStore, Spec::ExportBackup(target.clone()), result(), "redkeep.v1.ExportBackupMetadata", "redkeep.v1.ExportResult"),
             (Door::Redkeep, Spec::ExportBackup(target), result(), "redkeep.v1.ExportBackupMetadata", "redkeep.v1.ExportResult"),
+            (Door::Redkeep, Spec::ImportBackup(import), backup(), "redkeep.v1.ImportBackupMetadata", "redkeep.v1.Backup"),
             (Door::MemStore, Spec::CreateBackup, backup(), "redkeep.v1.CreateBackupMetadata", "redkeep.v1.Backup"),
             (Door::MemStore, Spec::DeleteBackup, Response::Empty, "redkeep.v1.DeleteBackupMetadata", "google.protobuf.Empty"),
             (Door::Managed, Spec::DeleteBackup, Response::Empty, "yandex.cloud.mdb.redis.v1.DeleteBackupMetadata", "google.protobuf.Empty"),

@@ -8,6 +8,7 @@ use crate::operation::{Operation, State};
 use crate::pb::own::finding::Severity;
 use crate::pb::{operation as wire, own};
 use crate::redis::facts::Facts;
+use crate::redis::rights::{Lacking, Need};
 use crate::redis::source::{self, Rules};
 use crate::redis::topology::Seen;
 use crate::redis::{Address, Credentials, Password};
@@ -152,6 +153,21 @@ fn finding(severity: Severity, host: &str, message: impl Into<String>, remedy: &
     own::Finding { severity: severity as i32, host_name: host.to_owned(), message: message.into(), remedy: remedy.to_owned() }
 }
 
+/// What an account lacks and a backup can do without, each with the line that gives it.
+fn rights(host: &str, lacking: &Lacking) -> Vec<own::Finding> {
+    let told = |need, severity, costs: &str| {
+        let (what, line) = lacking.of(need)?;
+        Some(finding(severity, host, format!("{what}, {costs}"), &line))
+    };
+    let unknown = lacking.unknown().map(|(what, line)| {
+        let message = format!("whether {what} is only told when a backup is taken; a refusal costs no fork");
+        finding(Severity::Info, host, message, &line)
+    });
+    let preflight = told(Need::Preflight, Severity::Warning, "so some faults are told late: a right that is missing, a primary that Sentinel watches");
+    let side = told(Need::SideState, Severity::Info, "so what they tell is left out of the side state of a backup");
+    [preflight, side, unknown].into_iter().flatten().collect()
+}
+
 fn report(id: &str, check: &Check, rules: &Rules, latest: Option<&Operation>) -> own::CheckClusterResponse {
     let mut findings = Vec::new();
     for barred in &check.barred {
@@ -207,6 +223,9 @@ fn findings_of(shard: &ShardCheck, rules: &Rules, findings: &mut Vec<own::Findin
             "its host's memory is not known, so room for the fork cannot be checked",
             "declare memory_limit for the node",
         ));
+    }
+    if let Some(lacking) = &shard.lacking {
+        findings.extend(rights(&target.name, lacking));
     }
     if facts.child_running {
         findings.push(finding(Severity::Info, &target.name, "a save or rewrite is running there, so the snapshot would begin after it", ""));

@@ -25,14 +25,10 @@ const LOGS: &str = "read the log on the server itself";
 const RESHARDING: &str = "use redis-cli --cluster on the servers";
 
 /// What to say of each call, in order of its path.
-const SENTENCES: [(&str, &str); 50] = [
+const SENTENCES: [(&str, &str); 49] = [
     (
         "/redkeep.v1.BackupService/GetDownloadLinks",
         "write the dump to a bucket with redkeep.v1.BackupService.Export, or copy the files from the folder in storage that redkeep.v1.BackupService.Get shows as `path`",
-    ),
-    (
-        "/redkeep.v1.BackupService/Import",
-        "keep the dump as a file, or start a server on it and take a backup of that server with redkeep.v1.BackupService.Create",
     ),
     ("/redkeep.v1.BackupService/PlanExpiry", "look at `expires_at` of each backup in redkeep.v1.BackupService.List"),
     ("/redkeep.v1.BackupService/RestoreInto", "decompress the artifact with zstd and start a server on it; the README shows how"),

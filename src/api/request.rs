@@ -6,10 +6,11 @@ use crate::auth::Grant;
 use crate::backup::{BackupId, Labels, Name};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::executor::Caller;
-use crate::operation::OperationId;
+use crate::operation::{ImportSource, OperationId};
 use aws_lc_rs::digest;
 use chrono::{DateTime, Utc};
 use prost::Message;
+use std::collections::BTreeSet;
 use tonic::{Request, Status};
 
 /// Metadata key of the idempotency key.
@@ -111,6 +112,24 @@ pub(super) fn export_path(text: &str) -> Result<String, Status> {
     Ok(text.to_owned())
 }
 
+/// Keys of dumps in a bucket, each once, in the order given.
+pub(super) fn import_keys(keys: Vec<String>) -> Result<Vec<String>, Status> {
+    if keys.is_empty() || keys.len() > ImportSource::KEYS {
+        return Err(invalid("keys", format!("must have 1 to {} elements", ImportSource::KEYS)));
+    }
+    if keys.iter().map(String::len).sum::<usize>() > ImportSource::KEYS_BYTES {
+        return Err(invalid("keys", format!("must have at most {} bytes in all", ImportSource::KEYS_BYTES)));
+    }
+    let mut seen = BTreeSet::new();
+    for key in &keys {
+        key.parse::<Key>().map_err(|bad| invalid("keys", bad.to_string()))?;
+        if !seen.insert(key.as_str()) {
+            return Err(invalid("keys", "must not name an object twice"));
+        }
+    }
+    Ok(keys)
+}
+
 /// Labels; the validator has checked them.
 pub(super) fn labels(labels: std::collections::BTreeMap<String, String>) -> Labels {
     labels
@@ -199,6 +218,18 @@ mod tests {
             let refused = export_path(bad).expect_err(bad);
             assert_eq!((refused.code(), refused.message().starts_with("path must")), (tonic::Code::InvalidArgument, true), "{bad}: {refused:?}");
         }
+    }
+
+    #[test]
+    fn an_import_names_each_object_once() {
+        let keys = |keys: &[&str]| import_keys(keys.iter().map(|key| (*key).to_owned()).collect());
+        assert_eq!(keys(&["b/2.rdb", "a.rdb"]).unwrap(), ["b/2.rdb", "a.rdb"]);
+        for bad in [&[][..], &["a", "a"], &["../a"], &[".redkeep/x"], &["a\n"], &[""]] {
+            assert_eq!(keys(bad).unwrap_err().code(), tonic::Code::InvalidArgument, "{bad:?}");
+        }
+        let many = |count: usize, length: usize| import_keys((0..count).map(|number| format!("{number:0length$}")).collect());
+        assert!(many(ImportSource::KEYS, 10).is_ok() && many(32, 1024).is_ok());
+        assert!(many(ImportSource::KEYS + 1, 10).is_err() && many(33, 1024).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Every arrow from our errors to a status of the wire.
 
+use crate::artifacts::NO_KEY;
 use crate::auth::{Denied, TooFast, Unrecognised};
 use crate::failure::{Failure, Reason};
 use crate::pb::google::rpc;
@@ -105,6 +106,11 @@ pub(super) fn too_many_watchers(limit: usize) -> Status {
     Status::with_error_details(Code::ResourceExhausted, format!("{limit} calls of Watch are under way already; try again later"), details)
 }
 
+/// A backup that is encrypted cannot be read here. `subject` is the backup.
+pub(super) fn locked(subject: &str) -> Status {
+    precondition("ENCRYPTED", subject, format!("backup {} is encrypted, and {NO_KEY}", shown(subject)))
+}
+
 /// What a refusal of the store is on the wire. `subject` is the thing that the call was about.
 pub(super) fn store(error: store::Error, kind: &str, subject: &str) -> Status {
     match error {
@@ -156,7 +162,7 @@ fn code(reason: Reason) -> Code {
         }
         Reason::SourceCredentials | Reason::SourceCertificate => Code::Unauthenticated,
         Reason::SourcePermission | Reason::StorageDenied => Code::PermissionDenied,
-        Reason::SourceRole | Reason::SourceVersion => Code::FailedPrecondition,
+        Reason::SourceRole | Reason::SourceVersion | Reason::BackupEncrypted => Code::FailedPrecondition,
         Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget => Code::ResourceExhausted,
         Reason::SnapshotCorrupt | Reason::StorageCorrupt => Code::DataLoss,
         Reason::TargetExists => Code::AlreadyExists,

@@ -3,29 +3,24 @@
 //! Owns the keys of a bucket, and how an object gets there: whole or not at all, durable, never in the place of another, never
 //! outside of the root. Knows nothing of backups: what an object holds is its writer's business.
 //!
-//! ```text
-//! <root>/.redkeep/<staging>/<number>     an object while it is written; nobody else looks there
-//! <root>/<key>                           the object, from its publication on: a second name for the same file
-//! ```
-//!
-//! A bucket is a folder. Its root may be a symbolic link, for it is the configuration's; nothing below it is followed: folders
-//! are opened one inside the other, each by its own name, so that a link that somebody puts there leads nowhere. Files are
-//! made for the owner and readable by the group, folders likewise: give the root's group to those who fetch exports.
+//! A bucket is a folder of this machine, or a prefix in the bucket of a store. Either way an object is first written below
+//! `.redkeep`, where no key leads, and gets its key when it is published.
 
-use super::{Error, SEAL_TIMEOUT};
-use crate::cluster::{BucketName, FolderId};
-use aws_lc_rs::digest;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
-use rustix::io::Errno;
+mod folder;
+mod objects;
+
+use super::place::Place;
+use super::root::Root;
+use super::{Error, Storage};
+use crate::cluster::{BucketName, FolderId, Timestamp};
+use bytes::Bytes;
+use folder::{FolderBucket, StagedFile};
+use objects::{ObjectBucket, StagedObject};
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
-use tokio::time::timeout;
 
 /// Most buckets of a configuration.
 pub const BUCKETS: usize = 100;
@@ -33,25 +28,16 @@ pub const BUCKETS: usize = 100;
 /// Folder of what is being written, directly below the root. No key leads there.
 const STAGING: &str = ".redkeep";
 
-/// Bytes that are written before the disk must have them.
-const UNSYNCED_BYTES: u64 = 32 * 1024 * 1024;
-
-/// How often a folder is made anew that goes while something is put into it.
-const FOLDER_TRIES: usize = 3;
-
-/// Length of a piece of an object that is read back, in bytes.
-const PIECE_BYTES: usize = 1024 * 1024;
-
-const FOLDER_MODE: Mode = Mode::from_raw_mode(0o750);
-const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
+/// Longest range of an object that is read at once, in bytes.
+pub const READ_BYTES: usize = 1024 * 1024;
 
 /// How a bucket is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The name that callers use.
     pub name: BucketName,
-    /// Folder that its objects lie in.
-    pub root: PathBuf,
+    /// Where its objects lie.
+    pub root: Place,
     /// Folders, the tenants, whose backups may be exported to it.
     pub folders: Vec<FolderId>,
 }
@@ -128,41 +114,65 @@ impl FromStr for Key {
 /// A bucket that can be written.
 #[derive(Clone, Debug)]
 pub struct Bucket {
-    options: Options,
+    name: BucketName,
+    folders: Vec<FolderId>,
+    way: Way,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    Folder(FolderBucket),
+    Objects(ObjectBucket),
 }
 
 impl Bucket {
-    /// Opens a bucket that does not meet `artifacts`, and makes its root if there is none.
-    pub(super) fn open(options: Options, artifacts: &Path) -> Result<Self, Unusable> {
-        let unusable = |what: String| Unusable { name: options.name.clone(), what };
-        let io = |fault: io::Error| unusable(fault.kind().to_string());
-        match std::fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE.as_raw_mode()).create(&options.root) {
-            Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => return Err(unusable("its root is not a folder".to_owned())),
-            made => made.map_err(io)?,
+    /// Opens a bucket that meets none of the storage's roots. A folder is made if it is not there.
+    pub(super) fn open(options: Options, roots: &[&Root]) -> Result<Self, Unusable> {
+        let Options { name, root, folders } = options;
+        let way = match root {
+            Place::Files(path) => {
+                let apart: Vec<&Path> = roots.iter().filter_map(|root| root.folder()).collect();
+                FolderBucket::open(path, &apart).map(Way::Folder)
+            }
+            Place::Objects(objects) => {
+                let place = Place::Objects(objects.clone());
+                if roots.iter().any(|root| root.place().meets(&place)) {
+                    Err("its prefix lies inside of artifacts.url or around it; give it a prefix of its own".to_owned())
+                } else {
+                    ObjectBucket::open(*objects).map(Way::Objects)
+                }
+            }
+        };
+        match way {
+            Ok(way) => Ok(Self { name, folders, way }),
+            Err(what) => Err(Unusable { name, what }),
         }
-        // By their real places, as either may be reached through a link.
-        let (root, artifacts) = (options.root.canonicalize().map_err(io)?, artifacts.canonicalize().map_err(io)?);
-        if root.starts_with(&artifacts) || artifacts.starts_with(&root) {
-            return Err(unusable("its root lies inside of artifacts.url or around it; give it a folder of its own".to_owned()));
-        }
-        Ok(Self { options })
     }
 
     /// Its name.
     pub fn name(&self) -> &BucketName {
-        &self.options.name
+        &self.name
     }
 
     /// Whether backups of a folder may be exported to it.
     pub fn takes(&self, folder: &FolderId) -> bool {
-        self.options.folders.contains(folder)
+        self.folders.contains(folder)
     }
 
-    /// Bytes that can still be written, where the file system tells.
+    /// Asks whether it can be looked into, where that is asked over the network.
+    pub(super) async fn probe(&self, limit: Duration) -> Result<(), Error> {
+        match &self.way {
+            Way::Folder(_) => Ok(()),
+            Way::Objects(objects) => objects.probe(limit).await,
+        }
+    }
+
+    /// Bytes that can still be written, where the bucket tells: a store never does.
     pub async fn free_bytes(&self) -> Option<u64> {
-        let root = self.options.root.clone();
-        let stat = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&root)).await.ok()?.ok()?;
-        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+        match &self.way {
+            Way::Folder(folder) => folder.free_bytes().await,
+            Way::Objects(_) => None,
+        }
     }
 
     /// Length of the object under a key, in bytes; `None` when there is none.
@@ -171,17 +181,35 @@ impl Bucket {
     ///
     /// [`Error::Exists`] when something that is no object lies there, else [`Error`].
     pub async fn length(&self, key: &Key) -> Result<Option<u64>, Error> {
-        let (root, key) = (self.options.root.clone(), key.clone());
-        blocking(SEAL_TIMEOUT, move || {
-            let (folders, name) = key.parts();
-            let Some(folder) = existing(walk(&root, folders, Absent::Refuse))? else { return Ok(None) };
-            let Some(stat) = existing(rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(error))? else { return Ok(None) };
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Ok(Some(u64::try_from(stat.st_size).unwrap_or(0))),
-                _ => Err(Error::Exists(name.to_owned())),
-            }
-        })
-        .await
+        match &self.way {
+            Way::Folder(folder) => folder.length(key).await,
+            Way::Objects(objects) => objects.length(key).await,
+        }
+    }
+
+    /// Looks at the object under a key; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] when something that is no object lies there, else [`Error`].
+    pub async fn look(&self, key: &Key) -> Result<Option<Seen>, Error> {
+        match &self.way {
+            Way::Folder(folder) => folder.look(key).await,
+            Way::Objects(objects) => objects.look(key).await,
+        }
+    }
+
+    /// Reads a range of the object that was seen under a key: at most [`READ_BYTES`] from `from` on, and fewer only at its end.
+    /// What was changed since it was seen is never read as if it were the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] when there is none any more, [`Error::Corrupt`] when it is another than was seen, else [`Error`].
+    pub async fn read_range(&self, key: &Key, seen: &Seen, from: u64) -> Result<Bytes, Error> {
+        match &self.way {
+            Way::Folder(folder) => folder.read_range(key, seen, from).await,
+            Way::Objects(objects) => objects.read_range(key, seen, from).await,
+        }
     }
 
     /// Begins to write an object where nobody looks: number `number` of `staging`, which is a name that nothing else uses.
@@ -190,27 +218,13 @@ impl Bucket {
     ///
     /// [`Error`].
     pub async fn stage(&self, staging: &str, number: usize) -> Result<Staged, Error> {
-        let (root, folders) = (self.options.root.clone(), [STAGING.to_owned(), staging.to_owned()]);
-        blocking(SEAL_TIMEOUT, move || {
-            let mut tries = 0;
-            loop {
-                tries += 1;
-                // The folder of another that ends just now may take that of all with it.
-                match walk(&root, &folders, Absent::Create) {
-                    Err(Error::Missing(_)) if tries < FOLDER_TRIES => {}
-                    folder => {
-                        let folder = folder?;
-                        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                        let file = rustix::fs::openat(&folder, number.to_string(), flags, FILE_MODE).map_err(error)?;
-                        return Ok(Staged { file: File::from(file), folder, unsynced_bytes: 0 });
-                    }
-                }
-            }
-        })
-        .await
+        Ok(Staged(match &self.way {
+            Way::Folder(folder) => Written::File(folder.stage(staging, number).await?),
+            Way::Objects(objects) => Written::Object(Box::new(objects.stage(staging, number)?)),
+        }))
     }
 
-    /// Publishes an object that was staged: the file gets the key as a second name. Durable on return.
+    /// Publishes an object that was staged: it gets the key. Durable on return.
     ///
     /// A key that is taken by an object of the same bytes is success, and that stays as it is; so doing it again is no harm,
     /// and a late worker's doing neither.
@@ -219,109 +233,91 @@ impl Bucket {
     ///
     /// [`Error::Exists`] when something else lies there, [`Error::Missing`] when nothing was staged, else [`Error`].
     pub async fn publish(&self, staging: &str, number: usize, key: &Key, bytes: u64, sha256: &str) -> Result<(), Error> {
-        let (root, folders) = (self.options.root.clone(), [STAGING.to_owned(), staging.to_owned()]);
-        let (key, sha256) = (key.clone(), sha256.to_owned());
-        blocking(SEAL_TIMEOUT, move || {
-            let (inside, name) = key.parts();
-            let folder = walk(&root, inside, Absent::Create)?;
-            let linked = match walk(&root, &folders, Absent::Refuse) {
-                Ok(staged) => rustix::fs::linkat(&staged, number.to_string(), &folder, name, AtFlags::empty()).map_err(error),
-                Err(fault) => Err(fault),
-            };
-            match linked {
-                Ok(()) => {}
-                // Published before, by an attempt that was cut off; what was staged may have gone since.
-                Err(fault @ (Error::Exists(_) | Error::Missing(_))) => {
-                    if !existing(holds(&folder, name, bytes, &sha256))?.unwrap_or(false) {
-                        return Err(match fault {
-                            Error::Exists(_) => Error::Exists(name.to_owned()),
-                            fault => fault,
-                        });
-                    }
-                }
-                Err(fault) => return Err(fault),
-            }
-            rustix::fs::fsync(&folder).map_err(error)
-        })
-        .await
+        match &self.way {
+            Way::Folder(folder) => folder.publish(staging, number, key, bytes, sha256).await,
+            Way::Objects(objects) => objects.publish(staging, number, key, bytes, sha256).await,
+        }
     }
 
-    /// Takes a publication back: the key goes where it names the very file that was staged. Anything else under it stays.
+    /// Takes a publication back: the key goes where it names the very object that was staged. Anything else under it stays.
     ///
     /// # Errors
     ///
     /// [`Error`].
     pub async fn withdraw(&self, staging: &str, number: usize, key: &Key) -> Result<(), Error> {
-        let (root, folders, key) = (self.options.root.clone(), [STAGING.to_owned(), staging.to_owned()], key.clone());
-        blocking(SEAL_TIMEOUT, move || {
-            let (inside, name) = key.parts();
-            let Some(staged) = existing(walk(&root, &folders, Absent::Refuse))? else { return Ok(()) };
-            let Some(folder) = existing(walk(&root, inside, Absent::Refuse))? else { return Ok(()) };
-            let look = |folder: &OwnedFd, name: &str| existing(rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(error));
-            match (look(&staged, &number.to_string())?, look(&folder, name)?) {
-                (Some(staged), Some(present)) if (staged.st_dev, staged.st_ino) == (present.st_dev, present.st_ino) => {
-                    existing(rustix::fs::unlinkat(&folder, name, AtFlags::empty()).map_err(error))?;
-                    rustix::fs::fsync(&folder).map_err(error)
-                }
-                _ => Ok(()),
-            }
-        })
-        .await
+        match &self.way {
+            Way::Folder(folder) => folder.withdraw(staging, number, key).await,
+            Way::Objects(objects) => objects.withdraw(staging, number, key).await,
+        }
     }
 
-    /// Removes all that was staged under a name; tells how many files went. What is not there is success.
+    /// Removes all that was staged under a name; tells how many objects went. What is not there is success.
     ///
     /// # Errors
     ///
-    /// [`Error`]; some files may be gone then.
+    /// [`Error`]; some may be gone then.
     pub async fn remove_staged(&self, staging: &str) -> Result<u64, Error> {
-        let (root, staging) = (self.options.root.clone(), staging.to_owned());
-        blocking(SEAL_TIMEOUT, move || {
-            let Some(all) = existing(walk(&root, &[STAGING.to_owned()], Absent::Refuse))? else { return Ok(0) };
-            let Some(folder) = existing(inside(&all, &staging))? else { return Ok(0) };
-            let mut removed = 0;
-            for entry in Dir::read_from(&folder).map_err(error)? {
-                let entry = entry.map_err(error)?;
-                if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                    existing(rustix::fs::unlinkat(&folder, entry.file_name(), AtFlags::empty()).map_err(error))?;
-                    removed += 1;
-                }
-            }
-            existing(rustix::fs::unlinkat(&all, &*staging, AtFlags::REMOVEDIR).map_err(error))?;
-            // The folder of all goes with the last; best effort, as another may be staged meanwhile.
-            let _ = rustix::fs::open(&root, FOLDER_FLAGS, Mode::empty()).and_then(|root| rustix::fs::unlinkat(root, STAGING, AtFlags::REMOVEDIR));
-            Ok(removed)
-        })
-        .await
+        match &self.way {
+            Way::Folder(folder) => folder.remove_staged(staging).await,
+            Way::Objects(objects) => objects.remove_staged(staging).await,
+        }
     }
 }
 
-/// An object that is being written. It is nothing to anybody before it is published.
+/// An object of a bucket, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// When it was last written, where the bucket tells.
+    pub modified_at: Option<Timestamp>,
+    /// What tells it from another under the same key: it is another text once the object is another.
+    mark: String,
+}
+
+/// An object that is being written. It is nothing to anybody before it is published. Writing blocks, and is for a thread of its
+/// own.
 #[derive(Debug)]
-pub struct Staged {
-    file: File,
-    folder: OwnedFd,
-    unsynced_bytes: u64,
+pub struct Staged(Written);
+
+#[derive(Debug)]
+enum Written {
+    File(StagedFile),
+    Object(Box<StagedObject>),
 }
 
 impl Staged {
     /// Makes all that was written durable. It blocks.
     pub(super) fn finish(self) -> Result<(), Error> {
-        self.file.sync_all().map_err(Error::from_io)?;
-        rustix::fs::fsync(&self.folder).map_err(error)
+        match self.0 {
+            Written::File(file) => file.finish(),
+            Written::Object(object) => object.finish(),
+        }
+    }
+
+    /// Why nothing more could be written, where that is more than the error of the writing tells.
+    pub(super) fn fault(&mut self) -> Option<Error> {
+        match &mut self.0 {
+            Written::File(_) => None,
+            Written::Object(object) => object.fault(),
+        }
+    }
+
+    /// Lets the store copy one object of the storage here by itself, where both are of one store; tells whether it did.
+    pub(super) async fn copied(&self, storage: &Storage, folder: &super::Folder, file: &str, bytes: u64) -> Result<bool, Error> {
+        match &self.0 {
+            Written::File(_) => Ok(false),
+            Written::Object(object) => object.copied(storage.root(folder), &folder.file(file), bytes).await,
+        }
     }
 }
 
 impl Write for Staged {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.unsynced_bytes += count as u64;
-        // The disk is kept at work, so that little is left to be written at the end.
-        if self.unsynced_bytes >= UNSYNCED_BYTES {
-            self.file.sync_data()?;
-            self.unsynced_bytes = 0;
+        match &mut self.0 {
+            Written::File(file) => file.write(bytes),
+            Written::Object(object) => object.write(bytes),
         }
-        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -329,122 +325,13 @@ impl Write for Staged {
     }
 }
 
-/// What to do where a folder is not there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Absent {
-    /// Make it, durably.
-    Create,
-    /// [`Error::Missing`].
-    Refuse,
-}
-
-const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-
-/// Opens the folder that lies at the end of `folders` below the root, each by its own name and no link.
-fn walk(root: &Path, folders: &[String], absent: Absent) -> Result<OwnedFd, Error> {
-    let mut folder = rustix::fs::openat(CWD, root, FOLDER_FLAGS, Mode::empty()).map_err(|errno| match error(errno) {
-        Error::Missing(_) => Error::Denied("its root is gone"),
-        fault => fault,
-    })?;
-    for name in folders {
-        folder = match inside(&folder, name) {
-            Err(Error::Missing(_)) if absent == Absent::Create => {
-                match rustix::fs::mkdirat(&folder, name.as_str(), FOLDER_MODE) {
-                    Ok(()) => rustix::fs::fsync(&folder).map_err(error)?,
-                    Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(error(errno)),
-                }
-                inside(&folder, name)?
-            }
-            opened => opened?,
-        };
-    }
-    Ok(folder)
-}
-
-fn inside(folder: &OwnedFd, name: &str) -> Result<OwnedFd, Error> {
-    rustix::fs::openat(folder, name, FOLDER_FLAGS | OFlags::NOFOLLOW, Mode::empty()).map_err(error)
-}
-
-/// `None` for what is not there.
-fn existing<T>(found: Result<T, Error>) -> Result<Option<T>, Error> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(Error::Missing(_)) => Ok(None),
-        Err(fault) => Err(fault),
-    }
-}
-
-/// Whether a file holds exactly these bytes.
-fn holds(folder: &OwnedFd, name: &str, bytes: u64, sha256: &str) -> Result<bool, Error> {
-    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(error)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || u64::try_from(stat.st_size) != Ok(bytes) {
-        return Ok(false);
-    }
-    let file = rustix::fs::openat(folder, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(error)?;
-    let mut file = File::from(file).take(bytes);
-    let mut context = digest::Context::new(&digest::SHA256);
-    let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        match file.read(&mut piece).map_err(Error::from_io)? {
-            0 => break,
-            count => context.update(&piece[..count]),
-        }
-    }
-    Ok(super::transfer::hex(context.finish().as_ref()) == sha256)
-}
-
-fn error(errno: Errno) -> Error {
-    match errno {
-        Errno::NOENT => Error::Missing("the file".to_owned()),
-        Errno::EXIST => Error::Exists("the file".to_owned()),
-        // So says the system of a link where a folder of its own was wanted.
-        Errno::LOOP | Errno::NOTDIR => Error::Denied("a part of the path is a file or a symbolic link"),
-        Errno::PERM | Errno::OPNOTSUPP => Error::Denied("the file system does not permit it, or has no hard links"),
-        errno => Error::from_io(errno.into()),
-    }
-}
-
-/// Runs what blocks, within `limit`.
-async fn blocking<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    match timeout(limit, tokio::task::spawn_blocking(work)).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(_)) => Err(Error::unavailable("the work was interrupted")),
-        Err(_) => Err(Error::unavailable(format!("no answer within {} s", limit.as_secs()))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-
-    fn bucket() -> (tempfile::TempDir, Bucket, PathBuf) {
-        let around = tempfile::tempdir().unwrap();
-        let (root, artifacts) = (around.path().join("exports"), around.path().join("artifacts"));
-        std::fs::create_dir(&artifacts).unwrap();
-        let options = Options { name: "reports".parse().unwrap(), root: root.clone(), folders: vec!["default".parse().unwrap()] };
-        (around, Bucket::open(options, &artifacts).unwrap(), root)
-    }
+    use std::os::unix::fs::symlink;
 
     fn key(text: &str) -> Key {
         text.parse().unwrap()
-    }
-
-    fn sha256(bytes: &[u8]) -> String {
-        super::super::transfer::hex(digest::digest(&digest::SHA256, bytes).as_ref())
-    }
-
-    async fn stage(bucket: &Bucket, staging: &str, number: usize, bytes: &[u8]) {
-        let mut staged = bucket.stage(staging, number).await.unwrap();
-        staged.write_all(bytes).unwrap();
-        staged.finish().unwrap();
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
     }
 
     #[test]
@@ -473,88 +360,24 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn an_object_is_whole_or_not_there() {
-        let (_around, bucket, root) = bucket();
-        let key = key("daily/a.rdb");
-        stage(&bucket, "one-1", 0, b"dump").await;
-        assert_eq!(bucket.length(&key).await.unwrap(), None);
-        bucket.publish("one-1", 0, &key, 4, &sha256(b"dump")).await.unwrap();
-        assert_eq!(bucket.length(&key).await.unwrap(), Some(4));
-        // Again, by the same and by another that made the same, also when what was staged is gone.
-        bucket.publish("one-1", 0, &key, 4, &sha256(b"dump")).await.unwrap();
-        stage(&bucket, "two-1", 0, b"dump").await;
-        bucket.publish("two-1", 0, &key, 4, &sha256(b"dump")).await.unwrap();
-        assert_eq!(bucket.remove_staged("one-1").await.unwrap(), 1);
-        bucket.publish("one-1", 0, &key, 4, &sha256(b"dump")).await.unwrap();
-        assert_eq!(bucket.remove_staged("two-1").await.unwrap(), 1);
-        assert_eq!(bucket.remove_staged("two-1").await.unwrap(), 0);
-        assert_eq!((names(&root), names(&root.join("daily"))), (vec!["daily".to_owned()], vec!["a.rdb".to_owned()]));
-        assert_eq!(std::fs::read(root.join("daily/a.rdb")).unwrap(), b"dump");
-        let mode = |path: &str| std::fs::metadata(root.join(path)).unwrap().permissions().mode() & 0o777;
-        // Never more than this; the process may be told to give less.
-        assert_eq!((mode("daily") & !0o750, mode("daily/a.rdb") & !0o640), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn nothing_is_replaced_and_only_what_is_ours_is_withdrawn() {
-        let (_around, bucket, root) = bucket();
-        let (mine, other) = (key("mine"), key("other"));
-        std::fs::write(root.join("other"), b"else").unwrap();
-        stage(&bucket, "one-1", 0, b"dump").await;
-        let refused = bucket.publish("one-1", 0, &other, 4, &sha256(b"dump")).await;
-        assert!(matches!(&refused, Err(Error::Exists(name)) if name == "other"), "{refused:?}");
-        bucket.publish("one-1", 0, &mine, 4, &sha256(b"dump")).await.unwrap();
-        bucket.withdraw("one-1", 0, &other).await.unwrap();
-        bucket.withdraw("one-1", 0, &mine).await.unwrap();
-        bucket.withdraw("one-1", 0, &mine).await.unwrap();
-        bucket.remove_staged("one-1").await.unwrap();
-        assert_eq!(names(&root), ["other"]);
-        assert_eq!(std::fs::read(root.join("other")).unwrap(), b"else");
-        // A late worker finds nothing to publish.
-        assert!(matches!(bucket.publish("one-1", 0, &mine, 4, &sha256(b"dump")).await, Err(Error::Missing(_))));
-        // What is no object is in the way, too.
-        std::fs::create_dir(root.join("folder")).unwrap();
-        assert!(matches!(bucket.length(&key("folder")).await, Err(Error::Exists(_))));
-        assert!(matches!(bucket.length(&key("other/inside")).await, Err(Error::Denied(_))));
-        assert!(matches!(bucket.length(&key(&"n".repeat(300))).await, Err(Error::Denied("a part of its path is too long"))));
-    }
-
-    #[tokio::test]
-    async fn no_link_leads_out_of_the_root() {
-        let (around, bucket, root) = bucket();
-        let outside = around.path().join("outside");
-        std::fs::create_dir(&outside).unwrap();
-        std::fs::write(outside.join("secret"), b"dump").unwrap();
-        symlink(&outside, root.join("link")).unwrap();
-        symlink(outside.join("secret"), root.join("file")).unwrap();
-        stage(&bucket, "one-1", 0, b"dump").await;
-        for text in ["link/a", "link/deeper/a"] {
-            assert!(matches!(bucket.length(&key(text)).await, Err(Error::Denied(_))), "{text}");
-            assert!(matches!(bucket.publish("one-1", 0, &key(text), 4, &sha256(b"dump")).await, Err(Error::Denied(_))), "{text}");
-        }
-        // Not even to look whether the bytes are the same.
-        assert!(matches!(bucket.publish("one-1", 0, &key("file"), 4, &sha256(b"dump")).await, Err(Error::Exists(_))));
-        assert_eq!(names(&outside), ["secret"]);
-        bucket.remove_staged("one-1").await.unwrap();
-        // Nor is anything staged, or removed, behind one.
-        symlink(&outside, root.join(STAGING)).unwrap();
-        assert!(matches!(bucket.stage("one-1", 0).await, Err(Error::Denied(_))));
-        assert!(matches!(bucket.remove_staged("one-1").await, Err(Error::Denied(_))));
-        assert_eq!(std::fs::metadata(outside.join("secret")).unwrap().nlink(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_bucket_keeps_apart_from_artifacts() {
+    #[test]
+    fn a_bucket_keeps_apart_from_artifacts() {
         let around = tempfile::tempdir().unwrap();
         let artifacts = around.path().join("artifacts");
         std::fs::create_dir(&artifacts).unwrap();
+        let storage = Root::open(artifacts.clone().into()).unwrap();
         symlink(&artifacts, around.path().join("link")).unwrap();
         std::fs::write(around.path().join("file"), b"").unwrap();
         for (root, why) in [("link", "lies inside"), ("artifacts/x", "lies inside"), ("", "lies inside"), ("file", "is not a folder")] {
-            let options = Options { name: "reports".parse().unwrap(), root: around.path().join(root), folders: Vec::new() };
-            let fault = Bucket::open(options, &artifacts).unwrap_err().to_string();
+            let options = Options { name: "reports".parse().unwrap(), root: around.path().join(root).into(), folders: Vec::new() };
+            let fault = Bucket::open(options, &[&storage]).unwrap_err().to_string();
             assert!(fault.starts_with("bucket reports cannot be used: ") && fault.contains(why), "{root}: {fault}");
+        }
+        let objects = |url: &str| Place::Objects(Box::new(crate::artifacts::place::Objects::parse(url).unwrap()));
+        let storage = Root::open(objects("s3://company/redkeep")).unwrap();
+        for (url, is_refused) in [("s3://company/redkeep/x", true), ("s3://company", true), ("s3://company/exports", false), ("gs://company", false)] {
+            let options = Options { name: "reports".parse().unwrap(), root: objects(url), folders: Vec::new() };
+            assert_eq!(Bucket::open(options, &[&storage]).is_err(), is_refused, "{url}");
         }
     }
 }

@@ -4,15 +4,14 @@
 //! Memory is flat whatever the length; what costs CPU runs off the async threads.
 
 use super::bucket::Staged;
+use super::encryption::{self, Identity};
 use super::manifest::Segment;
-use super::{Error, Folder, PART_BYTES, PART_TIMEOUT, SEAL_TIMEOUT, Storage, within};
+use super::root::Root;
+use super::{Error, Folder, PART_BYTES, PART_TIMEOUT, SEAL_TIMEOUT, Storage};
 use crate::telemetry::hang_point;
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
-use std::io::{self, Write};
-use std::sync::Arc;
+use std::io::{self, Read, Write};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -22,6 +21,9 @@ const PIECE_BYTES: usize = 1024 * 1024;
 /// Pieces that may wait for the disk of the bucket.
 const PIECES: usize = 2;
 
+/// Bytes that are decoded at once.
+const DECODED_BYTES: usize = 128 * 1024;
+
 /// How far back a compressed dump may look, as a power of two: what decoding may take of memory. Runs of 2 MiB look back less.
 const WINDOW_LOG: u32 = 23;
 
@@ -30,9 +32,9 @@ const WINDOW_LOG: u32 = 23;
 pub enum Content {
     /// The segments as they are stored.
     Stored,
-    /// The dump of this many bytes, decoded from segments that are not compressed.
+    /// The dump of this many bytes, decoded from segments that are not compressed. Encrypted ones are opened; their name says so.
     Plain(u64),
-    /// The dump of this many bytes, decoded from segments under zstd.
+    /// The dump of this many bytes, decoded from segments under zstd, encrypted or not.
     Zstd(u64),
 }
 
@@ -46,21 +48,21 @@ pub struct Written {
 }
 
 /// Reads an object in pieces, by ranges: each wait is bounded, and a store far away needs no connection that stays.
-struct Pieces {
-    objects: Arc<dyn ObjectStore>,
-    path: Path,
+struct Pieces<'a> {
+    root: &'a Root,
+    path: String,
     position: u64,
     length: u64,
     piece_bytes: u64,
 }
 
-impl Pieces {
+impl Pieces<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let end = self.length.min(self.position + self.piece_bytes);
         if end == self.position {
             return Ok(None);
         }
-        let reading = timeout(PART_TIMEOUT, self.objects.get_range(&self.path, self.position..end));
+        let reading = timeout(PART_TIMEOUT, self.root.range(&self.path, self.position..end));
         let piece = reading.await.map_err(|_| Error::unavailable(format!("no answer within {} s", PART_TIMEOUT.as_secs())))??;
         self.position = end;
         Ok(Some(piece))
@@ -69,29 +71,37 @@ impl Pieces {
 
 impl Storage {
     /// Begins to read a segment, whose length must be that of the manifest.
-    async fn pieces(&self, folder: &Folder, segment: &Segment, piece_bytes: usize) -> Result<Pieces, Error> {
-        let path = folder.file(&segment.file);
-        let length = within(self.objects.head(&path)).await?.size;
+    async fn pieces(&self, folder: &Folder, segment: &Segment, piece_bytes: usize) -> Result<Pieces<'_>, Error> {
+        let (root, path) = (self.root(folder), folder.file(&segment.file));
+        let length = root.length(&path).await?;
         if length != segment.stored_bytes {
             let what = format!("it has {length} bytes instead of {}", segment.stored_bytes);
             return Err(Error::Corrupt { name: segment.file.clone(), what });
         }
-        Ok(Pieces { objects: Arc::clone(&self.objects), path, position: 0, length, piece_bytes: piece_bytes as u64 })
+        Ok(Pieces { root, path, position: 0, length, piece_bytes: piece_bytes as u64 })
     }
 
     /// Copies a segment to another folder, under the name that it has. `moved` hears of bytes as they are stored. Durable on
     /// return.
     ///
+    /// Within one store, and up to the length that every store takes, the store copies: the bytes do not come here, and what
+    /// is checked is the length before and after. That they are still those of the manifest is then the word of the store,
+    /// which holds each object against checksums of its own. Else every byte is read and held against the manifest.
+    ///
     /// # Errors
     ///
-    /// [`Error::Missing`], [`Error::Corrupt`] when the bytes are not those of the manifest, else [`Error`]. Nothing is visible
-    /// under the new key then.
+    /// [`Error::Missing`], [`Error::Corrupt`] when the object is not that of the manifest, else [`Error`]. Nothing is visible
+    /// under the new key then, but for what the collector removes.
     pub async fn copy_segment(&self, from: &Folder, to: &Folder, segment: &Segment, moved: impl Fn(u64)) -> Result<(), Error> {
-        // This is the place where the kind of storage decides. A store that copies objects by itself, and keeps each of them
-        // more than once, is to be asked for that (`ObjectStore::copy`), so that the bytes need not come here. Of a folder the
-        // library makes a second name for the same file: no independent copy, as one bad sector or one careless hand spoils
-        // both. So here the bytes are read, checked and written anew.
         let mut pieces = self.pieces(from, segment, PART_BYTES).await?;
+        if let Some((source, target)) = pieces.root.copies_to(self.root(to), segment.stored_bytes) {
+            hang_point("copy.moving").await;
+            source.copy(&source.path(&pieces.path)?, &target.path(&to.file(&segment.file))?, segment.stored_bytes).await?;
+            moved(segment.stored_bytes);
+            return Ok(());
+        }
+        // Of a folder the library makes a second name for the same file: no independent copy, as one bad sector or one
+        // careless hand spoils both. So the bytes are read, checked and written anew.
         let mut upload = self.upload(to, &segment.file).await?;
         let mut context = digest::Context::new(&digest::SHA256);
         let mut next = pieces.next().await?;
@@ -135,13 +145,22 @@ impl Storage {
         staged: Staged,
         moved: impl Fn(u64, u64) + Send + 'static,
     ) -> Result<Written, Move> {
+        // One segment as it is, to a bucket of the same store: nothing needs to come here.
+        if let ([segment], Content::Stored) = (segments, content) {
+            self.pieces(folder, segment, PIECE_BYTES).await?;
+            if staged.copied(self, folder, &segment.file, segment.stored_bytes).await.map_err(Move::Bucket)? {
+                moved(segment.stored_bytes, segment.stored_bytes);
+                return Ok(Written { bytes: segment.stored_bytes, sha256: segment.sha256.clone() });
+            }
+        }
         let (pieces_out, pieces_in) = mpsc::channel(PIECES);
         let (result, written) = oneshot::channel();
         let expected = segments.to_vec();
+        let identity = self.encryption.identity.clone();
         // Its own thread and not the pool of the runtime: it lives as long as the transfer.
         std::thread::Builder::new()
             .name("export".to_owned())
-            .spawn(move || drop(result.send(write(&expected, content, staged, pieces_in, &moved))))
+            .spawn(move || drop(result.send(write(&expected, content, identity.as_ref(), staged, pieces_in, &moved))))
             .map_err(|_| Move::Storage(Error::unavailable("no thread could be started")))?;
         let reading = async {
             for segment in segments {
@@ -187,46 +206,42 @@ impl From<Error> for Move {
 }
 
 /// Writes the pieces of all segments, in order, each held against its digest at its end.
-fn write(segments: &[Segment], content: Content, staged: Staged, mut pieces: mpsc::Receiver<Bytes>, moved: &dyn Fn(u64, u64)) -> Result<Written, Move> {
+fn write(
+    segments: &[Segment],
+    content: Content,
+    identity: Option<&Identity>,
+    staged: Staged,
+    mut pieces: mpsc::Receiver<Bytes>,
+    moved: &dyn Fn(u64, u64),
+) -> Result<Written, Move> {
     let most_bytes = match content {
         Content::Stored => segments.iter().map(|segment| segment.stored_bytes).sum(),
         Content::Plain(bytes) | Content::Zstd(bytes) => bytes,
     };
     let mut sink = Sink { staged, context: digest::Context::new(&digest::SHA256), bytes: 0, most_bytes, fault: None };
     for segment in segments {
-        let damaged = |what: String| Move::Storage(Error::Corrupt { name: segment.file.clone(), what });
-        let mut context = digest::Context::new(&digest::SHA256);
-        let mut left = segment.stored_bytes;
-        let mut told = sink.bytes;
-        let mut output = match content {
-            Content::Stored | Content::Plain(_) => Output::Plain(&mut sink),
-            Content::Zstd(_) => {
-                let decoder = zstd::stream::write::Decoder::new(&mut sink).and_then(|mut decoder| decoder.window_log_max(WINDOW_LOG).map(|()| decoder));
-                Output::Zstd(decoder.map_err(|_| Move::Storage(Error::unavailable("the decoder could not be made")))?)
-            }
+        let mut stored = Stored {
+            pieces: &mut pieces,
+            piece: Bytes::new(),
+            left: segment.stored_bytes,
+            context: digest::Context::new(&digest::SHA256),
+            moved,
+            ended_early: false,
         };
-        while left > 0 {
-            let Some(piece) = pieces.blocking_recv() else { return Err(Move::Storage(Error::unavailable("the reading ended early"))) };
-            context.update(&piece);
-            left = left.saturating_sub(piece.len() as u64);
-            if let Err(fault) = output.write_all(&piece) {
-                return Err(match output.sink().fault.take() {
-                    Some(fault) => fault,
-                    // The decoder's own: it met what no compressor wrote.
-                    None => damaged(format!("it cannot be decoded: {fault}")),
-                });
-            }
-            moved(piece.len() as u64, output.sink().bytes - told);
-            told = output.sink().bytes;
+        let decoded = decode(&mut stored, segment, content, identity, &mut sink, moved);
+        if stored.ended_early {
+            return Err(Move::Storage(Error::unavailable("the reading ended early")));
         }
-        let flushed = output.flush();
-        drop(output);
-        moved(0, sink.bytes - told);
         if let Some(fault) = sink.fault.take() {
             return Err(fault);
         }
-        flushed.map_err(|fault| damaged(format!("it cannot be decoded: {fault}")))?;
-        hold(segment, context)?;
+        decoded.map_err(|fault| {
+            Move::Storage(match fault.kind() {
+                io::ErrorKind::PermissionDenied => Error::Locked(segment.file.clone()),
+                _ => Error::Corrupt { name: segment.file.clone(), what: format!("it cannot be decoded: {fault}") },
+            })
+        })?;
+        hold(segment, stored.context)?;
     }
     if sink.bytes != most_bytes {
         let name = segments.last().map(|segment| segment.file.clone()).unwrap_or_default();
@@ -236,34 +251,81 @@ fn write(segments: &[Segment], content: Content, staged: Staged, mut pieces: mps
     Ok(Written { bytes: sink.bytes, sha256: hex(sink.context.finish().as_ref()) })
 }
 
-/// What takes the bytes of a segment.
-enum Output<'a> {
-    Plain(&'a mut Sink),
-    Zstd(zstd::stream::write::Decoder<'static, &'a mut Sink>),
+/// Hands a segment to the sink, decoded as it is to be, and reads it to its end.
+fn decode(
+    stored: &mut Stored<'_>,
+    segment: &Segment,
+    content: Content,
+    identity: Option<&Identity>,
+    sink: &mut Sink,
+    moved: &dyn Fn(u64, u64),
+) -> io::Result<()> {
+    let plain = content == Content::Stored || !segment.file.ends_with(encryption::SUFFIX);
+    let zstd = match content {
+        Content::Stored | Content::Plain(_) => false,
+        Content::Zstd(_) => true,
+    };
+    match (plain, zstd) {
+        (true, false) => pass(&mut *stored, sink, moved)?,
+        (true, true) => pass(unpack(&mut *stored)?, sink, moved)?,
+        (false, zstd) => {
+            let opened = identity.ok_or(io::ErrorKind::PermissionDenied)?.open(&mut *stored)?;
+            if zstd { pass(unpack(opened)?, sink, moved)? } else { pass(opened, sink, moved)? }
+        }
+    }
+    // What a decoder had no use for belongs to the digest all the same.
+    io::copy(stored, &mut io::sink()).map(|_| ())
 }
 
-impl Output<'_> {
-    fn sink(&mut self) -> &mut Sink {
-        match self {
-            Self::Plain(sink) => sink,
-            Self::Zstd(decoder) => decoder.get_mut(),
-        }
+fn unpack<R: Read>(input: R) -> io::Result<impl Read> {
+    let mut decoder = zstd::stream::read::Decoder::new(input)?;
+    decoder.window_log_max(WINDOW_LOG)?;
+    Ok(decoder)
+}
+
+fn pass(mut input: impl Read, sink: &mut Sink, moved: &dyn Fn(u64, u64)) -> io::Result<()> {
+    let mut buffer = vec![0; DECODED_BYTES];
+    loop {
+        let count = match input.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => continue,
+            Err(fault) => return Err(fault),
+        };
+        sink.write_all(&buffer[..count])?;
+        moved(0, count as u64);
     }
 }
 
-impl Write for Output<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(sink) => sink.write(bytes),
-            Self::Zstd(decoder) => decoder.write(bytes),
-        }
-    }
+/// The bytes of one segment as they come, digested.
+struct Stored<'a> {
+    pieces: &'a mut mpsc::Receiver<Bytes>,
+    piece: Bytes,
+    left: u64,
+    context: digest::Context,
+    moved: &'a dyn Fn(u64, u64),
+    /// Whether there was nothing where more was due.
+    ended_early: bool,
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(sink) => sink.flush(),
-            Self::Zstd(decoder) => decoder.flush(),
+impl Read for Stored<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.piece.is_empty() {
+            if self.left == 0 {
+                return Ok(0);
+            }
+            let Some(piece) = self.pieces.blocking_recv() else {
+                self.ended_early = true;
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            };
+            self.context.update(&piece);
+            self.left = self.left.saturating_sub(piece.len() as u64);
+            (self.moved)(piece.len() as u64, 0);
+            self.piece = piece;
         }
+        let count = buffer.len().min(self.piece.len());
+        buffer[..count].copy_from_slice(&self.piece.split_to(count));
+        Ok(count)
     }
 }
 
@@ -293,7 +355,7 @@ impl Write for Sink {
             Err(fault) if fault.kind() == io::ErrorKind::Interrupted => Err(fault),
             Err(fault) => {
                 let kind = fault.kind();
-                self.fault = Some(Move::Bucket(Error::from_io(fault)));
+                self.fault = Some(Move::Bucket(self.staged.fault().unwrap_or_else(|| Error::from_io(fault))));
                 Err(kind.into())
             }
         }
@@ -322,6 +384,8 @@ mod tests {
     use super::super::{Compression, Options, SEGMENT_BYTES, bucket};
     use super::*;
     use crate::backup::BackupId;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// A storage with a bucket, and a folder with a dump in segments.
@@ -337,8 +401,13 @@ mod tests {
         /// A dump of which each segment holds so many bytes, compressed in frames of 100,000.
         async fn new(segment_lengths: &[usize], compressed: bool) -> Self {
             let around = tempfile::tempdir().unwrap();
-            let options = Options { root: around.path().join("artifacts"), compression: Compression::None, segment_bytes: SEGMENT_BYTES };
-            let bucket = bucket::Options { name: "reports".parse().unwrap(), root: around.path().join("exports"), folders: Vec::new() };
+            let options = Options {
+                root: around.path().join("artifacts").into(),
+                folders: BTreeMap::new(),
+                compression: Compression::None,
+                segment_bytes: SEGMENT_BYTES,
+            };
+            let bucket = bucket::Options { name: "reports".parse().unwrap(), root: around.path().join("exports").into(), folders: Vec::new() };
             let storage = Storage::open(options).unwrap().with_buckets(vec![bucket]).unwrap();
             let folder = Folder::of_backup(&"default".parse().unwrap(), &"main".parse().unwrap(), BackupId::new());
             let length: usize = segment_lengths.iter().sum();

@@ -1,10 +1,11 @@
-//! `redkeep backup`: taking, listing, showing, changing, copying, exporting and deleting backups.
+//! `redkeep backup`: taking, listing, showing, changing, copying, exporting, importing and deleting backups.
 
 use super::client::{Session, changing};
 use super::error::Error;
 use super::table::{self, Facts, Grid};
 use super::{
-    BackupCommand, CopyBackup, CreateBackup, DeleteBackup, Expires, ExportBackup, ListOfCluster, Output, UpdateBackup, json, labels, operation, print, text,
+    BackupCommand, CopyBackup, CreateBackup, DeleteBackup, Expires, ExportBackup, ImportBackup, ListOfCluster, Output, UpdateBackup, json, labels, operation,
+    print, text,
 };
 use crate::pb::own::backup::{Level, State};
 use crate::pb::own::{self, Backup, ShardArtifact};
@@ -20,6 +21,7 @@ pub(super) async fn run(session: &Session, command: BackupCommand) -> Result<(),
         BackupCommand::Update(args) => update(session, args).await,
         BackupCommand::Copy(args) => copy(session, args).await,
         BackupCommand::Export(args) => export(session, args).await,
+        BackupCommand::Import(args) => import(session, args).await,
         BackupCommand::Delete(args) => delete(session, args).await,
     }
 }
@@ -86,6 +88,14 @@ async fn export(session: &Session, args: ExportBackup) -> Result<(), Error> {
     let request = own::ExportBackupRequest { backup_id: args.id, bucket: args.bucket, path, as_stored: args.as_stored };
     let request = changing(request, args.change.idempotency_key.as_deref())?;
     let operation = session.change(session.backups().export(request)).await?;
+    operation::settle(session, operation, args.change.wait).await
+}
+
+async fn import(session: &Session, args: ImportBackup) -> Result<(), Error> {
+    let (folder_id, name) = (session.folder.clone(), args.name.unwrap_or_default());
+    let request = own::ImportBackupRequest { folder_id, cluster_id: args.cluster, bucket: args.bucket, keys: args.objects, name };
+    let request = changing(request, args.change.idempotency_key.as_deref())?;
+    let operation = session.change(session.backups().import(request)).await?;
     operation::settle(session, operation, args.change.wait).await
 }
 
@@ -187,6 +197,9 @@ fn facts(backup: &Backup, now: DateTime<Utc>) -> String {
         let skew = if backup.shards.len() > 1 { format!(", skew {} ms", text::count(backup.skew_ms)) } else { String::new() };
         facts.add("Consistency", format!("{}{skew}", table::known(backup.consistency().as_str_name())));
     }
+    for recipient in &backup.age_recipients {
+        facts.add("Encrypted to", text::escape(recipient));
+    }
     facts.add("Path", text::or_dash(&backup.path));
     facts.add("Labels", text::labels(&backup.labels));
     facts.add("Operation", text::or_dash(&backup.operation_id));
@@ -228,6 +241,14 @@ fn shard_facts(shard: &ShardArtifact, now: DateTime<Utc>) -> String {
     facts.add_some("Source memory", (shard.used_memory_bytes > 0).then(|| text::size(shard.used_memory_bytes)));
     facts.add_some("Fork", (shard.fork_us > 0).then(|| format!("{} µs", text::count(shard.fork_us))));
     facts.add_some("Copied on write", (shard.copy_on_write_bytes > 0).then(|| text::size(shard.copy_on_write_bytes)));
+    if let Some(impact) = &shard.impact {
+        facts.add_some("Chosen because", (!impact.chosen_because.is_empty()).then(|| text::escape(&impact.chosen_because)));
+        let waits = impact.waited_for.iter().map(|wait| text::escape(wait));
+        facts.add_some("Waited for", (!impact.waited_for.is_empty()).then(|| waits.collect::<Vec<_>>().join(", ")));
+        facts.add_some("Rate", (impact.bytes_per_second > 0).then(|| format!("{}/s", text::size(impact.bytes_per_second))));
+        facts.add_some("Shared", impact.shared_round.then(|| "a replica of the source synchronised at the same time".to_owned()));
+    }
+    facts.add_some("Side state", shard.side_state.then(|| "beside the dump: users, modules, configuration, topology".to_owned()));
     let position = (!shard.replication_id.is_empty()).then(|| format!("{}:{}", text::escape(&shard.replication_id), shard.replication_offset));
     facts.add_some("Replication", position);
     facts.text()

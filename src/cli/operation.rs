@@ -113,7 +113,7 @@ fn outcome(operation: &Operation) -> Result<String, Error> {
         }
         Some(Outcome::Response(any)) => {
             let about = About::of(operation);
-            if matches!(about.kind.as_str(), "CreateBackupMetadata" | "CopyBackupMetadata")
+            if matches!(about.kind.as_str(), "CreateBackupMetadata" | "CopyBackupMetadata" | "ImportBackupMetadata")
                 && let Some(backup) = response::<pb::own::Backup>(any)
             {
                 let size = text::size(backup.size_bytes);

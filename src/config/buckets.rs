@@ -1,20 +1,25 @@
 //! The `[[buckets]]` of the configuration.
 
+use super::artifacts;
 use super::section::Section;
 use crate::artifacts::bucket::{BUCKETS, Options};
+use crate::artifacts::{self as storage, Place};
 use crate::cluster::BucketName;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Reads all buckets; faults are noted in the sections. A bucket must not meet the folders of `apart`, each with its key.
-pub(super) fn read(sections: Vec<Section<'_>>, base: &Path, apart: &[(&str, &Path)]) -> Vec<Options> {
+/// Reads all buckets; faults are noted in the sections. A bucket must not meet the storage, nor the folder of the store.
+pub(super) fn read(sections: Vec<Section<'_>>, base: &Path, storage: &storage::Options, store: &Path) -> Vec<Options> {
+    let store = Place::Files(store.to_owned());
+    let folders = storage.folders.values().map(|place| ("artifacts.folders", place));
+    let apart: Vec<(&str, &Place)> = [("artifacts.url", &storage.root), ("store.url", &store)].into_iter().chain(folders).collect();
     let mut names = BTreeSet::new();
     let mut buckets = Vec::new();
     for (index, mut section) in sections.into_iter().enumerate() {
         if index == BUCKETS {
             section.fault("name", &format!("there must be at most {BUCKETS} buckets"));
         }
-        if let Some(bucket) = bucket(&mut section, base, apart, &mut names) {
+        if let Some(bucket) = bucket(&mut section, base, &apart, &mut names) {
             buckets.push(bucket);
         }
         section.end();
@@ -22,7 +27,7 @@ pub(super) fn read(sections: Vec<Section<'_>>, base: &Path, apart: &[(&str, &Pat
     buckets
 }
 
-fn bucket(section: &mut Section<'_>, base: &Path, apart: &[(&str, &Path)], names: &mut BTreeSet<BucketName>) -> Option<Options> {
+fn bucket(section: &mut Section<'_>, base: &Path, apart: &[(&str, &Place)], names: &mut BTreeSet<BucketName>) -> Option<Options> {
     let name = match section.optional_text("name").map(|name| name.parse::<BucketName>()) {
         Some(Ok(name)) if names.contains(&name) => {
             section.fault("name", "another bucket has it already");
@@ -56,16 +61,11 @@ fn bucket(section: &mut Section<'_>, base: &Path, apart: &[(&str, &Path)], names
     Some(Options { name: name?, root: root?, folders })
 }
 
-fn root(section: &mut Section<'_>, base: &Path, apart: &[(&str, &Path)]) -> Option<PathBuf> {
-    let url = section.optional_text("url").unwrap_or_default();
-    let Some(path) = url.strip_prefix("file:").filter(|path| !path.is_empty()) else {
-        section.fault("url", "must be `file:` and a folder; buckets of other kinds (s3:, gs:, az:) are not built");
-        return None;
-    };
-    let root = base.join(path.strip_prefix("//").unwrap_or(path));
-    for (key, folder) in apart {
-        if root.starts_with(folder) || folder.starts_with(&root) {
-            section.fault("url", &format!("must not lie inside of {key} or around it; give the bucket a folder of its own"));
+fn root(section: &mut Section<'_>, base: &Path, apart: &[(&str, &Place)]) -> Option<Place> {
+    let root = artifacts::place(section, base, None)?;
+    for (key, other) in apart {
+        if root.meets(other) {
+            section.fault("url", &format!("must not lie inside of {key} or around it; give the bucket a place of its own"));
         }
     }
     Some(root)

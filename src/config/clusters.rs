@@ -106,6 +106,7 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
     let zone = section.optional_text("zone");
     let allow_primary = section.flag("allow_primary");
     let allow_output_buffer_risk = section.flag("allow_output_buffer_risk");
+    let portable_dump = section.flag("portable_dump");
     let id = id?;
     Some(Definition {
         name: name.unwrap_or_else(|| id.to_string()),
@@ -121,6 +122,7 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
         tls,
         allow_primary,
         allow_output_buffer_risk,
+        portable_dump,
         discovery_allow,
         sentinel,
         address_map,

@@ -2,12 +2,12 @@
 //!
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
-use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, lock, record};
+use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, record};
 use crate::artifacts::Folder;
 use crate::backup::BackupId;
 use crate::failure::{Failure, Reason};
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step};
-use crate::snapshot::Meter;
+use crate::snapshot::{Meter, Waits};
 use crate::store::{self, Completion};
 use crate::telemetry::metrics::{FENCED, HAND_BACKS, RETRIES, STEP_SECONDS};
 use std::sync::{Arc, Mutex};
@@ -72,7 +72,7 @@ pub(super) struct Running {
 #[derive(Default)]
 struct Live {
     shards: Vec<(ShardProgress, Option<Arc<Meter>>)>,
-    waiting_for: String,
+    waits: Waits,
     rate: Rate,
 }
 
@@ -115,7 +115,7 @@ impl Running {
         // While one shard moves, so does the work.
         let mut waits = live.shards.iter().filter_map(|(_, meter)| meter.as_ref().filter(|meter| !meter.ended())).map(|meter| meter.waiting_for());
         let first = waits.next().unwrap_or_default();
-        let waiting_for = match live.waiting_for.as_str() {
+        let waiting_for = match live.waits.now().unwrap_or_default() {
             "" if waits.all(|wait| !wait.is_empty()) => first,
             wait => wait.to_owned(),
         };
@@ -194,7 +194,12 @@ impl Context {
 
     /// Tells what the work waits for; empty while it moves.
     pub(super) fn wait_for(&self, what: &str) {
-        what.clone_into(&mut lock(&self.running.progress).waiting_for);
+        lock(&self.running.progress).waits.wait_for(what);
+    }
+
+    /// Each thing that the work as a whole waited for, with its time.
+    pub(super) fn waits(&self) -> Vec<(String, Duration)> {
+        lock(&self.running.progress).waits.all()
     }
 
     /// Tells that a shard comes from another host than was told before.
@@ -245,6 +250,7 @@ async fn work(context: &Context) -> End {
             Spec::DeleteBackup => record::delete(context).await,
             Spec::CopyBackup { source } => copy::run(context, *source).await,
             Spec::ExportBackup(target) => export::run(context, target).await,
+            Spec::ImportBackup(source) => import::run(context, source).await,
             Spec::AdoptCluster => adopt::adopt(context).await,
             Spec::UpdateConnection => adopt::update_connection(context).await,
             Spec::ForgetCluster => adopt::forget(context),

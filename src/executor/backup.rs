@@ -76,7 +76,7 @@ async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) ->
     context.wait_for("the servers to answer");
     let shards = shards::choose(context, cluster).await?;
     let used = shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(shard.facts.used_memory_bytes));
-    if let Some(free) = context.inner.storage.free_bytes()
+    if let Some(free) = context.inner.storage.free_bytes(attempt)
         && free < ROOM_BYTES.saturating_add(used / ROOM_PART)
     {
         tracing::warn!(operation.id = %context.id(), free_bytes = free, "the artifact storage has too little room");
@@ -112,7 +112,7 @@ pub(super) async fn seal(context: &Context, attempt: &Folder, shard: &ShardManif
     Ok(())
 }
 
-async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<Manifest, End> {
+pub(super) async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<Manifest, End> {
     let draft = context.inner.store.backup(context.backup_id()?).await?;
     for shard in &mut shards {
         shard.walk.databases.truncate(MANIFEST_DATABASES);
@@ -132,11 +132,12 @@ async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<M
         labels: draft.labels,
         created_at: draft.created_at,
         expires_at: draft.expires_at,
-        compression: draft.compression,
+        // As they were stored, which may be otherwise than was set when the backup was accepted.
+        compression: context.inner.storage.compression().to_string(),
         consistency: if shards.len() == 1 { Consistency::PointInTime } else { Consistency::PerShard },
         skew_millis: u64::try_from(skew).unwrap_or(0),
         shards,
-        age_recipients: draft.age_recipients,
+        age_recipients: context.inner.storage.encryption().recipient_names(),
         suspicion: draft.suspicion,
     })
 }
@@ -214,7 +215,7 @@ fn forgotten(backup: &Backup) -> View {
 }
 
 /// The row of a published backup: the draft with what the manifest says.
-fn row(draft: Backup, manifest: &Manifest) -> Backup {
+pub(super) fn row(draft: Backup, manifest: &Manifest) -> Backup {
     let shards: Vec<Shard> = manifest.shards.iter().map(shard).collect();
     Backup {
         state: State::Available,
@@ -228,6 +229,7 @@ fn row(draft: Backup, manifest: &Manifest) -> Backup {
         size_bytes: shards.iter().map(|shard| shard.size_bytes).sum(),
         stored_bytes: shards.iter().map(|shard| shard.stored_bytes).sum(),
         shards,
+        compression: manifest.compression.clone(),
         age_recipients: manifest.age_recipients.clone(),
         suspicion: manifest.suspicion.clone(),
         ..draft

@@ -6,7 +6,7 @@
 use super::attempt::{Context, End};
 use super::stored::{self, Stored, stored_bytes};
 use super::{backup, fault};
-use crate::artifacts::manifest::{Manifest, ShardManifest};
+use crate::artifacts::manifest::{Manifest, Segment, ShardManifest};
 use crate::artifacts::{self, Folder};
 use crate::backup::BackupId;
 use crate::operation::{Publication, ShardProgress, Step};
@@ -29,7 +29,7 @@ async fn attempt(context: &Context, source: BackupId) -> Result<End, End> {
     let attempt = folder.attempt(context.epoch().0);
 
     let source = stored::read(context, source).await?;
-    if let Some(free) = context.inner.storage.free_bytes()
+    if let Some(free) = context.inner.storage.free_bytes(&attempt)
         && free < backup::ROOM_BYTES + source.row.stored_bytes
     {
         tracing::warn!(operation.id = %context.id(), free_bytes = free, "the artifact storage has too little room for a copy");
@@ -58,7 +58,7 @@ async fn attempt(context: &Context, source: BackupId) -> Result<End, End> {
     backup::publish(context, &folder).await
 }
 
-/// Copies the segments of a shard; what is known of its content stays, when it was stored is new.
+/// Copies the segments and the side state of a shard; what is known of its content stays, when it was stored is new.
 async fn copy(context: &Context, source: &Stored, shard: &ShardManifest, attempt: &Folder) -> Result<ShardManifest, End> {
     let meter = Arc::new(Meter::default());
     meter.expect_bytes(stored_bytes(shard));
@@ -66,6 +66,11 @@ async fn copy(context: &Context, source: &Stored, shard: &ShardManifest, attempt
     let upload_started_at = Utc::now();
     for segment in &shard.segments {
         let copied = context.inner.storage.copy_segment(&source.folder, attempt, segment, |bytes| meter.count(bytes, bytes)).await;
+        copied.map_err(|error| fault::stored(&context.operation, &error))?;
+    }
+    if let Some(side) = &shard.side {
+        let file = Segment { file: side.file.clone(), stored_bytes: side.stored_bytes, sha256: side.sha256.clone() };
+        let copied = context.inner.storage.copy_segment(&source.folder, attempt, &file, |_| {}).await;
         copied.map_err(|error| fault::stored(&context.operation, &error))?;
     }
     // A proof that came after the manifest is one of the same bytes.

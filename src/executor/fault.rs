@@ -58,6 +58,7 @@ pub(super) fn storage(operation: &Operation, error: &artifacts::Error) -> End {
         artifacts::Error::Missing(_) | artifacts::Error::Exists(_) => (Reason::StorageCorrupt, backoff(operation)),
         // What lies there stays as it is.
         artifacts::Error::Corrupt { .. } => return End::Failed(Failure::new(Reason::StorageCorrupt, error.to_string())),
+        artifacts::Error::Locked(_) => return End::Failed(Failure::new(Reason::BackupEncrypted, error.to_string())),
     };
     if let artifacts::Error::Unavailable { source: Some(source), .. } = error {
         tracing::warn!(operation.id = %operation.id, error = %source, "the artifact storage failed");
@@ -93,6 +94,7 @@ pub(super) fn bucket(operation: &Operation, name: &str, error: &artifacts::Error
             (Reason::TargetExists, format!("has another {object} already, and nothing is replaced; export to another name or path"))
         }
         artifacts::Error::Corrupt { name, what } => (Reason::StorageCorrupt, format!("does not have {name} as it was written: {what}")),
+        artifacts::Error::Locked(name) => (Reason::BackupEncrypted, format!("has {name} encrypted, and {}", artifacts::NO_KEY)),
     };
     if let artifacts::Error::Unavailable { source: Some(source), .. } = error {
         tracing::warn!(operation.id = %operation.id, bucket = name, error = %source, "a bucket failed");
@@ -101,7 +103,11 @@ pub(super) fn bucket(operation: &Operation, name: &str, error: &artifacts::Error
     match error {
         artifacts::Error::Full => End::Retry { fault: Fault::Storage, failure, wait: FULL.max(backoff(operation)) },
         artifacts::Error::Unavailable { .. } | artifacts::Error::Stalled => End::Retry { fault: Fault::Storage, failure, wait: backoff(operation) },
-        artifacts::Error::Denied(_) | artifacts::Error::Missing(_) | artifacts::Error::Exists(_) | artifacts::Error::Corrupt { .. } => End::Failed(failure),
+        artifacts::Error::Denied(_)
+        | artifacts::Error::Missing(_)
+        | artifacts::Error::Exists(_)
+        | artifacts::Error::Corrupt { .. }
+        | artifacts::Error::Locked(_) => End::Failed(failure),
     }
 }
 

@@ -2,17 +2,16 @@
 
 use super::attempt::{Context, End};
 use super::backup::internal;
-use super::fault;
+use super::{fault, impact, side};
 use crate::artifacts::Folder;
 use crate::artifacts::manifest::ShardManifest;
 use crate::backup::SlotRange;
 use crate::failure::{Failure, Reason};
-use crate::fleet::{Check, Definition, PROBE_TIMEOUT};
+use crate::fleet::{Check, Definition};
 use crate::operation::{Fault, ShardProgress};
 use crate::redis::Target;
 use crate::redis::facts::Facts;
-use crate::redis::replication::OutputBuffer;
-use crate::redis::topology;
+use crate::redis::replication::{Dialect, OutputBuffer};
 use crate::snapshot::{self, Meter};
 use crate::telemetry::metrics::{FORKS, SNAPSHOT_BYTES};
 use futures_util::StreamExt;
@@ -179,12 +178,15 @@ impl Work<'_> {
             facts: shard.facts,
             folder: self.attempt.clone(),
             output_buffer: if self.cluster.allow_output_buffer_risk { OutputBuffer::Accepted } else { OutputBuffer::Refused },
+            dialect: if self.cluster.portable_dump { Dialect::Portable } else { Dialect::Own },
             slots: shard.slots,
+            pace: self.context.inner.pace.clone(),
         };
-        let taken = snapshot::take(&request, &self.context.inner.storage, meter, &self.stop).await;
+        let side = side::store(self.context, &request).await?;
+        let taken = impact::take(self.context, &request, meter, &self.stop).await;
         self.count(&taken, meter);
         let mut manifest = taken.map_err(|error| fault::snapshot(&self.context.operation, &shard.target.name, error))?;
-        ask_impact(&shard.target, &mut manifest).await;
+        manifest.side = Some(side);
         // From here on the machine is not concerned, however long storage takes.
         drop(permit);
         Ok(manifest)
@@ -229,14 +231,6 @@ impl Work<'_> {
             metrics.counter(&SNAPSHOT_BYTES, &["decoded"]).increment(shard.size_bytes);
             metrics.counter(&SNAPSHOT_BYTES, &["stored"]).increment(shard.segments.iter().map(|segment| segment.stored_bytes).sum());
         }
-    }
-}
-
-/// Asks the source what the snapshot cost it. Best effort: a source that does not answer leaves the figures out.
-async fn ask_impact(target: &Target, shard: &mut ShardManifest) {
-    if let Ok(facts) = topology::ask(target, PROBE_TIMEOUT).await {
-        shard.fork_micros = facts.fork_micros;
-        shard.copy_on_write_bytes = facts.copy_on_write_bytes;
     }
 }
 

@@ -5,6 +5,7 @@ use crate::backup::SlotRange;
 use crate::cluster::{ONLY_SHARD, ShardNames};
 use crate::redis::cluster::{self, MOVES};
 use crate::redis::facts::Facts;
+use crate::redis::rights::Lacking;
 use crate::redis::source::{self, Bar, Barred, Choice};
 use crate::redis::topology::Topology;
 use crate::redis::{Error, Target};
@@ -41,6 +42,8 @@ pub struct ShardCheck {
     pub has_replicas: bool,
     /// The source, if there is one: the best of the fit hosts against which nothing else stands.
     pub source: Option<(Target, Facts)>,
+    /// Rights that its account lacks and that a backup can do without.
+    pub lacking: Option<Lacking>,
     /// Why hosts are not fit.
     pub barred: Vec<Barred>,
     /// What stands against hosts although their facts are good, in the order of their fitness: a missing right, Sentinel.
@@ -127,10 +130,11 @@ pub struct Slots {
 
 async fn check_shard(definition: &Definition, shard: Option<&cluster::Shard>, topology: &Topology, names: &ShardNames) -> ShardCheck {
     let Choice { fit, barred } = source::choose(topology, &definition.rules());
-    let (mut source, mut objections) = (None, Vec::new());
+    let (mut source, mut lacking, mut objections) = (None, None, Vec::new());
     for (target, facts) in fit {
         match source::inspect(&target, &facts).await {
-            Ok(()) => {
+            Ok(answer) => {
+                lacking = Some(answer);
                 source = Some((target, facts));
                 break;
             }
@@ -147,6 +151,7 @@ async fn check_shard(definition: &Definition, shard: Option<&cluster::Shard>, to
         moves: shard.map(|shard| shard.moves.clone()).unwrap_or_default(),
         has_replicas: topology.has_replicas(),
         source,
+        lacking,
         barred,
         objections,
     }

@@ -7,7 +7,7 @@ use crate::backup::{Backup, Shard};
 use serde::{Deserialize, Serialize};
 
 /// Ends of a file name behind which no mark of a shard goes.
-const SUFFIXES: [&str; 2] = [".rdb.zst", ".rdb"];
+const SUFFIXES: [&str; 4] = [".rdb.zst.age", ".rdb.age", ".rdb.zst", ".rdb"];
 
 /// Where an export goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,10 +35,15 @@ pub(crate) struct ExportObject {
 
 impl ExportTarget {
     /// The target with a name: one that was not given is `<backup>-<shard>.rdb`, with `.zst` behind it for compressed
-    /// segments. So a backup that is renamed meanwhile changes nothing.
+    /// segments and `.age` for encrypted ones. So a backup that is renamed meanwhile changes nothing.
     pub(crate) fn named(self, backup: &Backup) -> Self {
         let name = self.name.unwrap_or_else(|| {
-            let suffix = if self.as_stored && backup.compression != "none" { ".rdb.zst" } else { ".rdb" };
+            let suffix = match (self.as_stored, backup.compression != "none", !backup.age_recipients.is_empty()) {
+                (true, true, true) => ".rdb.zst.age",
+                (true, false, true) => ".rdb.age",
+                (true, true, false) => ".rdb.zst",
+                (true, false, false) | (false, _, _) => ".rdb",
+            };
             match backup.shards.as_slice() {
                 [shard] => format!("{}-{}{suffix}", backup.name, shard.name),
                 _ => format!("{}{suffix}", backup.name),
@@ -49,7 +54,7 @@ impl ExportTarget {
 
     /// The objects to be written, in order of shard and segment.
     ///
-    /// One object has exactly the name of the target. Of several each has a mark before the name's `.rdb` or `.rdb.zst`, or at
+    /// One object has exactly the name of the target. Of several each has a mark before the name's `.rdb` and what follows it, or at
     /// its end: `-<shard>` where there are several shards, `-<number>` where a shard has several segments.
     pub(crate) fn objects(&self, backup: &Backup) -> Vec<ExportObject> {
         let name = self.name.as_deref().unwrap_or_default();

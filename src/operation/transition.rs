@@ -300,7 +300,7 @@ impl Operation {
     fn all_the_same(&self) -> &'static str {
         match self.spec {
             Spec::DeleteBackup => "; the backup is deleted all the same, only the word of it in storage is missing",
-            Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::CopyBackup { .. } | Spec::ExportBackup(_) => "",
+            Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::CopyBackup { .. } | Spec::ExportBackup(_) | Spec::ImportBackup(_) => "",
             Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster => "",
         }
     }

@@ -4,7 +4,7 @@
 //! [`DEPTH`] deep, so a reader needs a stack of that many entries and nothing that grows with the data.
 
 use super::packed::Packed;
-use super::{Dialect, Type};
+use super::{Dialect, Type, Version};
 use Part::{AuxName, AuxValue, Each, Items, Kept, Key, Length, ModuleId, Node, Packed as Blob, Raw, ShortDouble, Sized, Text, UnsignedMark};
 
 /// Deepest nesting of layouts: a stream, its groups, their consumers, their pending ids.
@@ -99,10 +99,21 @@ pub(super) enum First {
 /// Bytes from here up are opcodes; value types grow from zero and have not come near.
 const FIRST_OPCODE: u8 = 240;
 
-/// Looks up the first byte of a record. The versions that this room walks need no telling apart within a dialect.
-pub(super) fn first(dialect: Dialect, byte: u8) -> First {
+/// The version of Redis dumps that brought functions.
+const FUNCTIONS: u16 = 10;
+
+/// The version of Redis dumps that brought expiring fields of hashes, and numbers by slot.
+const FIELD_EXPIRY: u16 = 12;
+
+/// Looks up the first byte of a record.
+///
+/// Bytes that mean different things are told apart by family and version, and what came with a version of its own is not
+/// believed under an older one. The types up to 21 have one meaning only; they are taken under any version, as every server
+/// takes them, because some writers put newer types under an older version.
+#[inline]
+pub(super) fn first(version: Version, byte: u8) -> First {
     use First::{Commands, End, UnknownOpcode, UnknownType, Withdrawn};
-    let (record, parts): (Record, &'static [Part]) = match (byte, dialect) {
+    let (record, parts): (Record, &'static [Part]) = match (byte, version.dialect) {
         (255, _) => return End,
         (254, _) => (Record::SelectDb, &[Kept]),
         (253, _) => (Record::Prefix(Prefix::Expiry), &[Raw(4)]),
@@ -113,12 +124,14 @@ pub(super) fn first(dialect: Dialect, byte: u8) -> First {
         (248, _) => (Record::Prefix(Prefix::Idle), &[Length]),
         (247, _) => (Record::ModuleAux, &[ModuleId, UnsignedMark, Length, Items]),
         (246, _) => return Withdrawn,
+        (245, Dialect::Redis) if version.number < FUNCTIONS => return UnknownOpcode,
         (245, _) => (Record::Function, &[Text]),
+        (244, Dialect::Redis) if version.number < FIELD_EXPIRY => return UnknownOpcode,
         (244, _) => (Record::SlotInfo, &[Kept, Kept, Kept]),
         (243, Dialect::Valkey) => (Record::SlotImport, &[Sized(40), Each(&[Length, Length])]),
         (242, Dialect::Valkey) => return Commands,
         (FIRST_OPCODE.., _) => return UnknownOpcode,
-        _ => match value(dialect, byte) {
+        _ => match value(version, byte) {
             Some((kind, parts)) => (Record::Key(kind), parts),
             None => return UnknownType,
         },
@@ -127,9 +140,9 @@ pub(super) fn first(dialect: Dialect, byte: u8) -> First {
 }
 
 /// The layout of a key and a value of type `byte`.
-fn value(dialect: Dialect, byte: u8) -> Option<(Type, &'static [Part])> {
+fn value(version: Version, byte: u8) -> Option<(Type, &'static [Part])> {
     use Packed::{Intset, Listpack, Ziplist, Zipmap};
-    Some(match (byte, dialect) {
+    Some(match (byte, version.dialect) {
         (0, _) => (Type::String, &[Key, Text]),
         (1, _) => (Type::List, &[Key, Each(&[Text])]),
         (2, _) => (Type::Set, &[Key, Each(&[Text])]),
@@ -150,6 +163,7 @@ fn value(dialect: Dialect, byte: u8) -> Option<(Type, &'static [Part])> {
         (19, _) => (Type::Stream, STREAM_2),
         (20, _) => (Type::Set, &[Key, Blob(Listpack)]),
         (21, _) => (Type::Stream, STREAM_3),
+        (22..=25, Dialect::Redis) if version.number < FIELD_EXPIRY => return None,
         // Release candidates of 7.4 wrote hashes with expiring fields without the leading minimum.
         (22, Dialect::Redis) => (Type::Hash, &[Key, Each(&[Length, Text, Text])]),
         (22, Dialect::Valkey) => (Type::Hash, &[Key, Each(&[Text, Text, Raw(8)])]),
@@ -211,9 +225,12 @@ mod tests {
         1 + inner.max().unwrap_or(0)
     }
 
+    const REDIS: Version = Version { dialect: Dialect::Redis, number: 12 };
+    const VALKEY: Version = Version { dialect: Dialect::Valkey, number: 80 };
+
     fn rows() -> impl Iterator<Item = &'static [Part]> {
-        [Dialect::Redis, Dialect::Valkey].into_iter().flat_map(|dialect| {
-            (0..=255).filter_map(move |byte| match first(dialect, byte) {
+        [REDIS, VALKEY].into_iter().flat_map(|version| {
+            (0..=255).filter_map(move |byte| match first(version, byte) {
                 First::Record(_, parts) => Some(parts),
                 _ => None,
             })
@@ -246,18 +263,37 @@ mod tests {
     fn collisions() {
         // Goal: bytes that mean two things go by the magic. Method: a table.
         for byte in [6, 8, 26, 33, 99, 239] {
-            assert_eq!(first(Dialect::Redis, byte), First::UnknownType);
-            assert_eq!(first(Dialect::Valkey, byte), First::UnknownType);
+            assert_eq!(first(REDIS, byte), First::UnknownType);
+            assert_eq!(first(VALKEY, byte), First::UnknownType);
         }
         for byte in [23, 24, 25] {
-            assert_eq!(first(Dialect::Valkey, byte), First::UnknownType);
-            assert!(matches!(first(Dialect::Redis, byte), First::Record(Record::Key(Type::Hash), _)));
+            assert_eq!(first(VALKEY, byte), First::UnknownType);
+            assert!(matches!(first(REDIS, byte), First::Record(Record::Key(Type::Hash), _)));
         }
-        assert_ne!(first(Dialect::Redis, 22), first(Dialect::Valkey, 22));
+        assert_ne!(first(REDIS, 22), first(VALKEY, 22));
         for byte in [240, 241, 242, 243] {
-            assert_eq!(first(Dialect::Redis, byte), First::UnknownOpcode);
+            assert_eq!(first(REDIS, byte), First::UnknownOpcode);
         }
-        assert_eq!(first(Dialect::Valkey, 242), First::Commands);
-        assert!(matches!(first(Dialect::Valkey, 243), First::Record(Record::SlotImport, _)));
+        assert_eq!(first(VALKEY, 242), First::Commands);
+        assert!(matches!(first(VALKEY, 243), First::Record(Record::SlotImport, _)));
+    }
+
+    #[test]
+    fn versions() {
+        // Goal: what came with a version is not believed under an older one, and what has one meaning is taken under any. Method:
+        // each such byte under the version before and its own.
+        let redis = |number| Version { dialect: Dialect::Redis, number };
+        for (byte, since) in [(22, 12), (23, 12), (24, 12), (25, 12), (244, 12), (245, 10)] {
+            for number in 1..=12 {
+                let known = matches!(first(redis(number), byte), First::Record(..));
+                assert_eq!(known, number >= since, "{byte} in version {number}");
+            }
+        }
+        for byte in [244, 245] {
+            assert!(matches!(first(VALKEY, byte), First::Record(..)));
+        }
+        for byte in (0..=21).filter(|byte| ![6, 8].contains(byte)) {
+            assert_eq!(first(redis(5), byte), first(REDIS, byte));
+        }
     }
 }

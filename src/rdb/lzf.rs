@@ -145,9 +145,13 @@ pub(super) fn unfold(block: &[u8], declared: usize) -> Result<Vec<u8>, What> {
             let extra = if control >= 0xe0 { next()? } else { 0 };
             let distance = (usize::from(control & 31) << 8 | usize::from(next()?)) + 1;
             let length = usize::from(control >> 5) + usize::from(extra) + 2;
-            for _ in 0..length {
-                let from = output.len().checked_sub(distance).ok_or(CORRUPT)?;
-                output.push(output[from]);
+            // A reference may reach into what it writes; each run doubles what can be copied at once.
+            let from = output.len().checked_sub(distance).ok_or(CORRUPT)?;
+            let mut left = length;
+            while left > 0 {
+                let run = left.min(output.len() - from);
+                output.extend_from_within(from..from + run);
+                left -= run;
             }
         }
         if output.len() > declared {

@@ -241,7 +241,7 @@ impl Records {
         let Some(&byte) = input.first() else {
             return Ok(None);
         };
-        let (record, parts) = match layout::first(self.version.dialect, byte) {
+        let (record, parts) = match layout::first(self.version, byte) {
             First::Record(record, parts) => (record, parts),
             First::End => return self.end(),
             First::Commands => return Err(Error::Commands { offset: self.offset }),
@@ -265,6 +265,7 @@ impl Records {
             Record::Aux => {}
             Record::SelectDb | Record::ResizeDb | Record::SlotInfo | Record::SlotImport | Record::Function | Record::ModuleAux => self.check_no_prefix()?,
         }
+        self.tally.record(byte);
         self.record = record;
         self.record_offset = self.offset;
         self.kept_len = 0;

@@ -10,18 +10,26 @@ pub const SLOT_COUNT: u16 = 16_384;
 /// Bits of a word of the bitmap.
 const WORD_BITS: usize = 64;
 
-/// CRC-16/XMODEM of each byte: polynomial 0x1021, nothing reflected, initial value 0.
-const CRC16: [u16; 256] = {
-    let mut table = [0; 256];
+/// Bytes that are taken in one step of the checksum.
+const STEP: usize = 8;
+
+/// CRC-16/XMODEM of each byte with as many zero bytes behind it as its row says: polynomial 0x1021, nothing reflected, initial
+/// value 0. A static, so that there is one of it.
+static CRC16: [[u16; 256]; STEP] = {
+    let mut table = [[0; 256]; STEP];
     let mut byte = 0;
     while byte < 256 {
         let mut crc = (byte as u16) << 8;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 0x8000 != 0 { crc << 1 ^ 0x1021 } else { crc << 1 };
-            bit += 1;
+        let mut row = 0;
+        while row < STEP {
+            let mut bit = 0;
+            while bit < 8 {
+                crc = if crc & 0x8000 != 0 { crc << 1 ^ 0x1021 } else { crc << 1 };
+                bit += 1;
+            }
+            table[row][byte] = crc;
+            row += 1;
         }
-        table[byte] = crc;
         byte += 1;
     }
     table
@@ -32,8 +40,17 @@ const CRC16: [u16; 256] = {
 /// What stands between the first `{` and the first `}` after it counts alone, unless it is empty: so that callers can put keys
 /// into one slot.
 pub fn slot_of(key: &[u8]) -> u16 {
-    let crc = tag(key).unwrap_or(key).iter().fold(0_u16, |crc, byte| crc << 8 ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)]);
-    crc % SLOT_COUNT
+    crc16(tag(key).unwrap_or(key)) % SLOT_COUNT
+}
+
+fn crc16(bytes: &[u8]) -> u16 {
+    let (steps, rest) = bytes.as_chunks::<STEP>();
+    let crc = steps.iter().fold(0_u16, |crc, &[a, b, c, d, e, f, g, h]| {
+        let at = |row: usize, byte: u8| CRC16[row][usize::from(byte)];
+        let [high, low] = crc.to_be_bytes();
+        at(7, a ^ high) ^ at(6, b ^ low) ^ at(5, c) ^ at(4, d) ^ at(3, e) ^ at(2, f) ^ at(1, g) ^ at(0, h)
+    });
+    rest.iter().fold(crc, |crc, byte| crc << 8 ^ CRC16[0][usize::from((crc >> 8) as u8 ^ byte)])
 }
 
 fn tag(key: &[u8]) -> Option<&[u8]> {
@@ -86,11 +103,22 @@ impl SlotSet {
     }
 }
 
-/// What was declared of one slot, and what was found in it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    declared: (u64, u64),
-    found: (u64, u64),
+/// Keys and expiring keys of each slot. The two lie apart, so that counting a key without expiry touches little memory.
+#[derive(Debug)]
+struct Counts {
+    keys: Box<[u64]>,
+    expiring: Box<[u64]>,
+}
+
+impl Counts {
+    fn new() -> Self {
+        let zeros = || vec![0; usize::from(SLOT_COUNT)].into();
+        Self { keys: zeros(), expiring: zeros() }
+    }
+
+    fn of(&self, slot: u16) -> (u64, u64) {
+        (self.keys[usize::from(slot)], self.expiring[usize::from(slot)])
+    }
 }
 
 /// Keys by slot, against the slots of the shard and the numbers that the source declared. Takes half a mebibyte, whatever the
@@ -98,13 +126,14 @@ struct Count {
 #[derive(Debug)]
 pub(super) struct Placement {
     own: SlotSet,
-    counts: Box<[Count]>,
+    found: Counts,
+    declared: Counts,
     stray: u64,
 }
 
 impl Placement {
     pub(super) fn new(own: SlotSet) -> Self {
-        Self { own, counts: vec![Count::default(); usize::from(SLOT_COUNT)].into(), stray: 0 }
+        Self { own, found: Counts::new(), declared: Counts::new(), stray: 0 }
     }
 
     /// A key was found.
@@ -112,16 +141,18 @@ impl Placement {
     pub(super) fn key(&mut self, key: &[u8], expires: bool) {
         let slot = slot_of(key);
         self.stray += u64::from(!self.own.contains(slot));
-        let (keys, expiring) = &mut self.counts[usize::from(slot)].found;
-        *keys += 1;
-        *expiring += u64::from(expires);
+        self.found.keys[usize::from(slot)] += 1;
+        if expires {
+            self.found.expiring[usize::from(slot)] += 1;
+        }
     }
 
-    /// The source says how much a slot holds, in one of its databases.
+    /// The source says how much a slot holds, in one of its databases. What is not a slot has no place here.
     pub(super) fn declare(&mut self, slot: u64, keys: u64, expiring: u64) {
-        let count = usize::try_from(slot).ok().and_then(|slot| self.counts.get_mut(slot));
-        if let Some(Count { declared, .. }) = count {
-            *declared = (declared.0.saturating_add(keys), declared.1.saturating_add(expiring));
+        let Counts { keys: all, expiring: all_expiring } = &mut self.declared;
+        if let Some(slot) = usize::try_from(slot).ok().filter(|slot| *slot < all.len()) {
+            all[slot] = all[slot].saturating_add(keys);
+            all_expiring[slot] = all_expiring[slot].saturating_add(expiring);
         }
     }
 
@@ -132,8 +163,8 @@ impl Placement {
 
     /// The slots in which not what was declared was found, each in words.
     pub(super) fn faults(&self) -> impl Iterator<Item = String> {
-        let wrong = self.counts.iter().enumerate().filter(|(_, count)| count.declared != count.found);
-        wrong.map(|(slot, count)| words(&format!("slot {slot}"), count.declared, count.found))
+        let each = (0..SLOT_COUNT).map(|slot| (slot, self.declared.of(slot), self.found.of(slot)));
+        each.filter(|(_, declared, found)| declared != found).map(|(slot, declared, found)| words(&format!("slot {slot}"), declared, found))
     }
 }
 

@@ -76,6 +76,16 @@ pub enum Opaque {
     },
 }
 
+impl Opaque {
+    /// Where the bytes begin that are not followed.
+    pub(super) fn offset(&self) -> u64 {
+        match self {
+            Self::Version { .. } => super::HEADER_BYTES as u64,
+            Self::Opcode { offset, .. } | Self::Type { offset, .. } => *offset,
+        }
+    }
+}
+
 impl fmt::Display for Opaque {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

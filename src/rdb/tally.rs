@@ -1,5 +1,6 @@
 //! Counting what the records say.
 
+use super::minimum::Seen;
 use super::sketch::Sketch;
 use super::slots::{self, Placement};
 use super::summary::{Aux, BigKey, Database, Slots, Type, TypeCount};
@@ -78,6 +79,7 @@ pub(super) struct Tally {
     placement: Option<Placement>,
     sketch: Option<Sketch>,
     unplaced: u64,
+    seen: Seen,
 }
 
 /// What [`Tally::finish`] has to say.
@@ -89,6 +91,7 @@ pub(super) struct Totals {
     pub(super) biggest: Vec<BigKey>,
     pub(super) aux: Aux,
     pub(super) slots: Option<Slots>,
+    pub(super) seen: Seen,
     pub(super) stray_keys: Option<u64>,
     pub(super) unplaced_keys: u64,
     pub(super) sketch: Vec<u64>,
@@ -127,6 +130,12 @@ impl Tally {
     /// Keys so far.
     pub(super) fn keys(&self) -> u64 {
         self.keys
+    }
+
+    /// A record begins with this opcode or type.
+    #[inline]
+    pub(super) fn record(&mut self, byte: u8) {
+        self.seen.add(byte);
     }
 
     /// The keys that follow are of database `index`.
@@ -218,6 +227,7 @@ impl Tally {
             biggest: self.biggest,
             aux: self.aux,
             slots: self.slots,
+            seen: self.seen,
             stray_keys: self.placement.as_ref().map(Placement::stray_keys),
             unplaced_keys: self.unplaced,
             sketch: self.sketch.map(Sketch::finish).unwrap_or_default(),

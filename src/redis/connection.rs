@@ -1,6 +1,6 @@
 //! One connection: dialling, logging in, and commands with bounded replies (RESP2).
 
-use super::{Address, CONNECT_TIMEOUT, Error, REPLY_TIMEOUT, Target, clean, tls};
+use super::{Address, CONNECT_TIMEOUT, Error, REPLY_TIMEOUT, Target, clean, rights, tls};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -18,6 +18,9 @@ const REPLY_BYTES: usize = 8 * 1024 * 1024;
 const DEPTH: usize = 8;
 /// Most bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
+
+/// The account of a connection that names none.
+pub(super) const DEFAULT_USER: &str = "default";
 
 /// A byte stream to a server.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -60,6 +63,7 @@ impl Reply {
 /// A logged-in connection.
 pub struct Connection {
     host: String,
+    user: String,
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
     start: usize,
@@ -77,7 +81,8 @@ impl Connection {
             .await
             .map_err(|_| unreachable(&target.name, format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
             .map_err(|fault| tls::fault(&target.name, &fault))?;
-        let mut connection = Self { host: target.name.clone(), stream, buffer: Vec::new(), start: 0 };
+        let user = target.credentials.username.clone().unwrap_or_else(|| DEFAULT_USER.to_owned());
+        let mut connection = Self { host: target.name.clone(), user, stream, buffer: Vec::new(), start: 0 };
         if let Some(password) = &target.credentials.password {
             let reply = match &target.credentials.username {
                 Some(username) => connection.command(&[b"AUTH", username.as_bytes(), password.secret().as_bytes()]).await?,
@@ -91,12 +96,27 @@ impl Connection {
     /// A connection over a stream of a test.
     #[cfg(test)]
     pub(super) fn over(host: &str, stream: Box<dyn Stream>) -> Self {
-        Self { host: host.to_owned(), stream, buffer: Vec::new(), start: 0 }
+        Self { host: host.to_owned(), user: DEFAULT_USER.to_owned(), stream, buffer: Vec::new(), start: 0 }
     }
 
     /// The server's name.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The account, as it was given.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// What an error reply (without its leading `-`) means; a missing right is told with the line that gives it.
+    pub fn refusal(&self, reply: &str) -> Error {
+        match Error::from_reply(&self.host, reply) {
+            Error::Permission { host, .. } if reply.starts_with("NOPERM") => {
+                Error::Permission { host, what: rights::told(&clean(reply), Some(&clean(&self.user))) }
+            }
+            other => other,
+        }
     }
 
     /// Sends a command and reads its reply, within [`REPLY_TIMEOUT`]. An error reply is a [`Reply::Error`].
@@ -128,7 +148,7 @@ impl Connection {
     /// [`Error::from_reply`] for an error reply; else as [`Connection::command`].
     pub async fn call(&mut self, arguments: &[&[u8]]) -> Result<Reply, Error> {
         match self.command(arguments).await? {
-            Reply::Error(text) => Err(Error::from_reply(&self.host, &text)),
+            Reply::Error(text) => Err(self.refusal(&text)),
             reply => Ok(reply),
         }
     }
@@ -176,7 +196,7 @@ impl Connection {
     fn expect_ok(&self, what: &str, reply: Reply) -> Result<(), Error> {
         match reply {
             Reply::Simple(text) if text.starts_with("OK") => Ok(()),
-            Reply::Error(text) => Err(Error::from_reply(&self.host, &text)),
+            Reply::Error(text) => Err(self.refusal(&text)),
             _ => Err(self.protocol(format!("an odd reply to {what}"))),
         }
     }

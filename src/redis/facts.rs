@@ -92,10 +92,14 @@ pub struct Facts {
     pub system_memory_bytes: u64,
     /// Length of its last fork, in microseconds.
     pub fork_micros: Option<u64>,
+    /// How often it has forked since its start, where it tells.
+    pub forks: Option<u64>,
     /// Memory copied on write by its last save, in bytes.
     pub copy_on_write_bytes: Option<u64>,
     /// Keys in all databases.
     pub keys: u64,
+    /// Keys with parts that expire by themselves, as Valkey counts them from 9.0 on; zero where it is not told.
+    pub expiring_items_keys: u64,
 }
 
 impl Facts {
@@ -136,10 +140,12 @@ impl Facts {
             _ => None,
         };
         let replicas = (0..REPLICAS).filter_map(|index| fields.get(format!("slave{index}").as_str())).filter_map(|line| replica(line)).collect();
-        let keys = (text.lines())
-            .filter(|line| line.starts_with("db"))
-            .filter_map(|line| line.split_once(":keys=")?.1.split(',').next()?.parse::<u64>().ok())
-            .fold(0_u64, u64::saturating_add);
+        let sum = |name: &str| {
+            let counts = text.lines().filter(|line| line.starts_with("db")).filter_map(|line| line.split_once(':'));
+            let counts = counts
+                .filter_map(|(_, fields)| fields.trim_end().split(',').find_map(|field| field.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok()));
+            counts.fold(0_u64, u64::saturating_add)
+        };
         Some(Self {
             engine,
             version,
@@ -164,8 +170,10 @@ impl Facts {
             maxmemory_bytes: number("maxmemory").unwrap_or(0),
             system_memory_bytes: number("total_system_memory").unwrap_or(0),
             fork_micros: number("latest_fork_usec").filter(|micros| *micros > 0),
+            forks: number("total_forks"),
             copy_on_write_bytes: number("rdb_last_cow_size"),
-            keys,
+            keys: sum("keys"),
+            expiring_items_keys: sum("keys_with_volatile_items"),
         })
     }
 }
@@ -187,13 +195,14 @@ mod tests {
 
     const PRIMARY: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:abc\r\n# Memory\r\nused_memory:1000\r\ntotal_system_memory:9000\r\n\
         # Replication\r\nrole:master\r\nconnected_slaves:2\r\nslave0:ip=127.0.0.1,port=6380,state=online,offset=1,lag=0\r\nslave1:ip=127.0.0.1,port=0,state=wait_bgsave,offset=0,lag=0\r\n\
-        master_replid:ffff\r\nmaster_repl_offset:77\r\n# Keyspace\r\ndb0:keys=3,expires=1,avg_ttl=0\r\ndb9:keys=4,expires=0,avg_ttl=0\r\n";
+        master_replid:ffff\r\nmaster_repl_offset:77\r\n# Keyspace\r\ndb0:keys=3,expires=1,avg_ttl=0\r\ndb9:keys=4,expires=0,avg_ttl=0,keys_with_volatile_items=2\r\n";
 
     #[test]
     fn a_primary_is_read() {
         let facts = Facts::parse(PRIMARY).unwrap();
         assert_eq!((facts.engine, facts.version, facts.role), (Engine::Redis, Version(7, 0, 15), Role::Primary));
         assert_eq!((facts.keys, facts.used_memory_bytes, facts.replication_offset, facts.connected_replicas), (7, 1000, 77, 2));
+        assert_eq!(facts.expiring_items_keys, 2);
         assert_eq!(facts.replicas, ["127.0.0.1:6380".parse().unwrap()]);
     }
 

@@ -4,7 +4,7 @@
 //! [`Transfer`] hands it out in pieces, keep-alives skipped, nothing of the framing included.
 
 use super::connection::{Connection, Reply, Stream};
-use super::facts::{Engine, Facts};
+use super::facts::{Engine, Facts, Version};
 use super::{Error, IDLE_TIMEOUT, REPLY_TIMEOUT, Target, clean};
 use crate::cluster::Timestamp;
 use chrono::Utc;
@@ -38,11 +38,40 @@ pub enum OutputBuffer {
     Refused,
 }
 
+/// Which dialect of the dump is asked for, where the source can choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// Its own, which holds everything.
+    #[default]
+    Own,
+    /// One that older servers, and Redis up to 7.2, can load. Data that it cannot hold makes the source break off.
+    Portable,
+}
+
+/// First version of Valkey that writes the dialect of the version that it hears.
+const DIALECTS_SINCE: Version = Version(9, 0, 0);
+
+/// What we call ourselves when a portable dump is wanted: the last Valkey whose dialect Redis reads too.
+const PORTABLE_VERSION: Version = Version(8, 0, 0);
+
+impl Dialect {
+    /// The version that we give for our own; `None` where the source has but one dialect.
+    pub fn version(self, facts: &Facts) -> Option<Version> {
+        let chooses = facts.engine == Engine::Valkey && facts.version >= DIALECTS_SINCE;
+        chooses.then_some(match self {
+            Self::Own => facts.version,
+            Self::Portable => PORTABLE_VERSION,
+        })
+    }
+}
+
 /// A transfer that has begun: the source has forked and tells its position.
 pub struct Transfer {
     host: String,
     stream: Box<dyn Stream>,
     leftover: Vec<u8>,
+    /// How the connection broke, when that was seen in passing.
+    failed: Option<std::io::ErrorKind>,
     /// How the end is told.
     pub framing: Framing,
     /// Id of the source's history.
@@ -61,6 +90,7 @@ pub struct Transfer {
 pub struct Greeted {
     connection: Connection,
     rdb_only: bool,
+    is_portable: bool,
 }
 
 /// Connects to a server and tells it what we can take. It has no reason to fork yet.
@@ -68,12 +98,12 @@ pub struct Greeted {
 /// # Errors
 ///
 /// What the connection or the server says.
-pub async fn greet(target: &Target, facts: &Facts, output_buffer: OutputBuffer) -> Result<Greeted, Error> {
+pub async fn greet(target: &Target, facts: &Facts, output_buffer: OutputBuffer, dialect: Dialect) -> Result<Greeted, Error> {
     let mut connection = Connection::open(target).await?;
     connection.call(&[b"PING"]).await?;
     let marked = connection.command(&[b"REPLCONF", b"capa", b"eof"]).await?;
     if let Reply::Error(text) = &marked
-        && let error @ (Error::Permission { .. } | Error::Credentials { .. }) = Error::from_reply(&target.name, text)
+        && let error @ (Error::Permission { .. } | Error::Credentials { .. }) = connection.refusal(text)
     {
         return Err(error);
     }
@@ -84,11 +114,12 @@ pub async fn greet(target: &Target, facts: &Facts, output_buffer: OutputBuffer) 
             what: "it does not take `rdb-only`, so it would keep all writes of the meantime in a buffer for us; accept the risk with allow_output_buffer_risk = true".to_owned(),
         });
     }
-    if facts.engine == Engine::Valkey && facts.version.0 >= 9 {
-        // It writes the dialect of the version that it hears; the source's own is complete.
-        connection.command(&[b"REPLCONF", b"version", facts.version.to_string().as_bytes()]).await?;
+    let version = dialect.version(facts);
+    if let Some(version) = version {
+        connection.command(&[b"REPLCONF", b"version", version.to_string().as_bytes()]).await?;
     }
-    Ok(Greeted { connection, rdb_only })
+    let is_portable = version.is_some() && dialect == Dialect::Portable;
+    Ok(Greeted { connection, rdb_only, is_portable })
 }
 
 impl Greeted {
@@ -105,7 +136,7 @@ impl Greeted {
     ///
     /// Dropping the future closes the connection; a diskless source then ends its save.
     pub async fn begin(self, mut waiting: impl FnMut(&str)) -> Result<Transfer, Error> {
-        let Self { mut connection, rdb_only } = self;
+        let Self { mut connection, rdb_only, is_portable } = self;
         let host = connection.host().to_owned();
         let asked_at = Utc::now();
         connection.send(&[b"PSYNC", b"?", b"-1"]).await?;
@@ -113,19 +144,25 @@ impl Greeted {
         let status = line(&mut connection, &host, until, || waiting("the source to begin its snapshot")).await?;
         let began_at = Utc::now();
         if let Some(text) = status.strip_prefix('-') {
-            return Err(Error::from_reply(&host, text));
+            return Err(connection.refusal(text));
         }
         let protocol = |what: String| Error::Protocol { host: host.clone(), what };
         let (replication_id, replication_offset) =
             full_resync(&status).ok_or_else(|| protocol(format!("instead of a full synchronisation it answered: {}", clean(&status))))?;
-        let preamble = line(&mut connection, &host, until, || waiting("the source to write its snapshot")).await?;
+        let preamble = match line(&mut connection, &host, until, || waiting("the source to write its snapshot")).await {
+            Err(Error::Unreachable { host, what }) if is_portable => {
+                let why = "it may have data that no portable dump can hold, such as fields of hashes that expire; then take back portable_dump";
+                return Err(Error::Save { host, what: format!("{what}; {why}") });
+            }
+            preamble => preamble?,
+        };
         if let Some(text) = preamble.strip_prefix('-') {
             // It has begun, so whatever it says, it is no refusal.
             return Err(Error::Save { host, what: clean(text) });
         }
         let framing = framing(&preamble).ok_or_else(|| protocol(format!("an odd head of the payload: {}", clean(&preamble))))?;
         let (leftover, stream) = connection.into_parts();
-        Ok(Transfer { host, stream, leftover, framing, replication_id, replication_offset, asked_at, began_at, rdb_only })
+        Ok(Transfer { host, stream, leftover, failed: None, framing, replication_id, replication_offset, asked_at, began_at, rdb_only })
     }
 }
 
@@ -192,11 +229,39 @@ impl Transfer {
             std::mem::swap(buffer, &mut self.leftover);
             return Ok(buffer.len());
         }
+        if let Some(kind) = self.failed {
+            return Err(self.broken(kind));
+        }
         match timeout(IDLE_TIMEOUT, self.stream.read_buf(buffer)).await {
             Ok(Ok(count)) => Ok(count),
-            Ok(Err(fault)) => Err(Error::Unreachable { host: self.host.clone(), what: format!("the connection broke: {}", fault.kind()) }),
+            Ok(Err(fault)) => Err(self.broken(fault.kind())),
             Err(_) => Err(Error::Unreachable { host: self.host.clone(), what: format!("no byte for {} s", IDLE_TIMEOUT.as_secs()) }),
         }
+    }
+
+    /// Appends what has come meanwhile to `buffer`, up to its capacity, without waiting for more; returns how much that was, zero
+    /// when there is nothing. That the connection has ended or failed is left to [`Transfer::read`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub async fn read_more(&mut self, buffer: &mut Vec<u8>) -> usize {
+        if buffer.len() == buffer.capacity() || !self.leftover.is_empty() || self.failed.is_some() {
+            return 0;
+        }
+        // Polled once: what is there is taken.
+        match timeout(Duration::ZERO, self.stream.read_buf(buffer)).await {
+            Ok(Ok(count)) => count,
+            Ok(Err(fault)) => {
+                self.failed = Some(fault.kind());
+                0
+            }
+            Err(_) => 0,
+        }
+    }
+
+    fn broken(&self, kind: std::io::ErrorKind) -> Error {
+        Error::Unreachable { host: self.host.clone(), what: format!("the connection broke: {kind}") }
     }
 
     /// Reads until the source closes, for at most [`REPLY_TIMEOUT`], and returns what came, at most `limit` bytes.
@@ -232,7 +297,7 @@ mod tests {
     /// A server of which only silence and newlines are heard, with the end on which it speaks.
     fn quiet() -> (Greeted, tokio::io::DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(1024);
-        (Greeted { connection: Connection::over("h:1", Box::new(ours)), rdb_only: true }, theirs)
+        (Greeted { connection: Connection::over("h:1", Box::new(ours)), rdb_only: true, is_portable: false }, theirs)
     }
 
     #[tokio::test(start_paused = true)]

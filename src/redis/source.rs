@@ -5,6 +5,8 @@
 
 use super::connection::{Connection, Reply};
 use super::facts::{Engine, Facts, Version};
+use super::replication::Dialect;
+use super::rights::{self, Lacking};
 use super::topology::{Seen, Topology};
 use super::{Error, Target};
 use crate::cluster::Role;
@@ -25,6 +27,8 @@ pub struct Rules {
     pub allow_output_buffer_risk: bool,
     /// Whether sentinels watch the cluster: then no primary is the source.
     pub watched: bool,
+    /// Whether the dump is to be one that older servers can load.
+    pub portable_dump: bool,
     /// Memory of hosts as declared, in bytes, by the host's name.
     pub memory_limits: BTreeMap<String, u64>,
 }
@@ -164,6 +168,13 @@ fn unfit(name: &str, facts: &Facts, rules: &Rules, shard: &ShardFacts) -> Option
             "update it to 6.2 or later, or accept the risk with allow_output_buffer_risk = true",
         );
     }
+    if rules.portable_dump && facts.expiring_items_keys > 0 && Dialect::Portable.version(facts).is_some() {
+        return bar(
+            Bar::Version,
+            format!("{name} has fields of hashes that expire, in {} keys, and no portable dump can hold them", facts.expiring_items_keys),
+            "take back portable_dump: its own dialect holds everything",
+        );
+    }
     if facts.loading {
         return bar(Bar::NotReady, format!("{name} is loading its data"), "");
     }
@@ -224,13 +235,14 @@ fn unfit(name: &str, facts: &Facts, rules: &Rules, shard: &ShardFacts) -> Option
 
 /// Asks the chosen host what only a connection can tell: whether the account may synchronise, and whether Sentinel watches.
 ///
-/// Questions that the account may not ask are left unanswered: a right that is missing for a question is no reason to refuse.
+/// Questions that the account may not ask are left unanswered: a right that is missing for a question is no reason to refuse, and
+/// is told in the answer.
 ///
 /// # Errors
 ///
 /// [`Error::Permission`] with the right that is missing, [`Error::Role`] for a watched primary, else what the
 /// connection says.
-pub async fn inspect(target: &Target, facts: &Facts) -> Result<(), Error> {
+pub async fn inspect(target: &Target, facts: &Facts) -> Result<Lacking, Error> {
     let mut connection = Connection::open(target).await?;
     if facts.role == Role::Primary {
         let reply = connection.command(&[b"PUBSUB", b"NUMSUB", b"__sentinel__:hello"]).await?;
@@ -243,30 +255,7 @@ pub async fn inspect(target: &Target, facts: &Facts) -> Result<(), Error> {
             });
         }
     }
-    let Some(user) = connection.command(&[b"ACL", b"WHOAMI"]).await?.text() else {
-        return Ok(());
-    };
-    let questions: [(&str, &[&[u8]]); 2] = [("psync", &[b"PSYNC", b"?", b"-1"]), ("replconf", &[b"REPLCONF", b"rdb-only", b"1"])];
-    for (word, question) in questions {
-        let mut command: Vec<&[u8]> = vec![b"ACL", b"DRYRUN", user.as_bytes()];
-        command.extend_from_slice(question);
-        let answer = connection.command(&command).await?;
-        // The answer to a forbidden command is a text that is no error; an error means that DRYRUN itself is unknown or forbidden.
-        if let Some(text) = answer.text()
-            && text.contains("no permissions")
-        {
-            return Err(Error::Permission {
-                host: target.name.clone(),
-                what: format!(
-                    "user {} may not run {}; allow it with: ACL SETUSER {} +{word}",
-                    super::clean(&user),
-                    word.to_ascii_uppercase(),
-                    super::clean(&user)
-                ),
-            });
-        }
-    }
-    Ok(())
+    rights::ask(&mut connection, Some(facts)).await
 }
 
 #[cfg(test)]

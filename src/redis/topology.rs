@@ -8,7 +8,7 @@ use super::cluster::{Layout, Shard, View};
 use super::connection::Connection;
 use super::facts::Facts;
 use super::tls::Tls;
-use super::{Address, Credentials, Error, Target};
+use super::{Address, Credentials, Error, Target, rights};
 use crate::cluster::Role;
 use futures_util::future::join_all;
 use ipnet::IpNet;
@@ -240,7 +240,10 @@ fn announced_by(seen: &Seen) -> Vec<Address> {
 pub async fn ask(target: &Target, limit: Duration) -> Result<Facts, Error> {
     let asking = async {
         let mut connection = Connection::open(target).await?;
-        Facts::ask(&mut connection).await
+        match Facts::ask(&mut connection).await {
+            Ok(facts) => Ok(facts),
+            Err(error) => Err(rights::complete(&mut connection, error).await),
+        }
     };
     match timeout(limit, asking).await {
         Ok(facts) => facts,

@@ -104,10 +104,17 @@ impl Payload {
                 }
                 // It was data after all, and so were the newlines behind it.
                 let (mark, newlines) = (*mark, *newlines);
+                if newlines == 0 {
+                    // The next one may begin inside it.
+                    self.walk(&mark[..1], sink)?;
+                    self.framing = State::Mark { mark, finder: finder(&mark), carry: mark[1..].to_vec() };
+                    return self.push(piece, sink);
+                }
                 self.walk(&mark, sink)?;
                 for _ in 0..newlines {
                     self.walk(b"\n", sink)?;
                 }
+                // A mark stands in a line, so it has no newline and none begins before them.
                 self.framing = State::Mark { mark, finder: finder(&mark), carry: Vec::new() };
                 self.search(piece, sink)
             }
@@ -254,6 +261,28 @@ mod tests {
         for piece in [41, 256 * 1024, wire.len()] {
             let (out, _) = run(&Framing::Mark(MARK), &wire, piece).unwrap();
             assert!(out == dump, "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn a_mark_that_begins_as_it_ends_is_found_at_any_cut() {
+        // Goal: where the bytes were cut does not decide. Method: an opaque dump that ends like the mark begins.
+        const ZEROS: [u8; MARK_BYTES] = [0; MARK_BYTES];
+        for ending in 0..9 {
+            let mut dump = b"REDIS0099\xfe\0\xff".to_vec();
+            dump.extend_from_slice(&[b'x'; 50]);
+            dump.push(0xff);
+            dump.extend_from_slice(&[0; 8]);
+            let mut wire = dump.clone();
+            // Zeros in the checksum mean that there is none; what stands before the true mark then looks like its begin.
+            wire.truncate(wire.len() - ending);
+            wire.extend_from_slice(&ZEROS);
+            let whole = run(&Framing::Mark(ZEROS), &wire, wire.len()).map(|(out, _)| out).map_err(|error| error.to_string());
+            for piece in 1..wire.len() {
+                let cut = run(&Framing::Mark(ZEROS), &wire, piece).map(|(out, _)| out).map_err(|error| error.to_string());
+                assert_eq!(cut.is_ok(), whole.is_ok(), "{ending} bytes short, pieces of {piece}: {cut:?} but {whole:?}");
+            }
+            assert_eq!(whole.is_ok(), ending == 0);
         }
     }
 

@@ -7,7 +7,7 @@ mod conflicts;
 mod life;
 mod recovery;
 mod secrecy;
-mod tls;
+pub mod tls;
 
 use crate::support::answers::bare;
 use crate::support::server::RedisServer;

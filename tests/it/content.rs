@@ -1,6 +1,6 @@
 //! A backup holds what its source held: the proof, over every kind of data, source, transfer and compression.
 
-mod proof;
+pub mod proof;
 
 use crate::support::data::{self, Filler};
 use crate::support::resp::{Connection, Pipeline, Value};
@@ -301,7 +301,8 @@ async fn several_segments() {
     let target = Target { name: "main".to_owned(), address: primary.address().parse().expect("an address"), credentials: Credentials::default(), tls: None };
     for (compression, segment_bytes) in [(Compression::None, 1 << 20), (Compression::Zstd(1), 1 << 20), (Compression::None, 1), (Compression::Zstd(19), 1)] {
         let root = tempfile::tempdir().expect("a temporary folder");
-        let storage = Storage::open(Options { root: root.path().to_owned(), compression, segment_bytes }).expect("the storage opens");
+        let storage =
+            Storage::open(Options { root: root.path().to_owned().into(), folders: Default::default(), compression, segment_bytes }).expect("the storage opens");
         let folder = Folder::of_backup(&"default".parse().expect("a folder"), &"main".parse().expect("a cluster"), BackupId::new()).attempt(1);
         let facts = topology::ask(&target, Duration::from_secs(10)).await.expect("the server answers");
         let request = snapshot::Request {
@@ -309,6 +310,8 @@ async fn several_segments() {
             source: target.clone(),
             facts,
             output_buffer: redkeep::redis::replication::OutputBuffer::Refused,
+            dialect: redkeep::redis::replication::Dialect::Own,
+            pace: None,
             folder: folder.clone(),
             slots: Vec::new(),
         };

@@ -318,7 +318,7 @@ async fn copy_killed_at(point: &str) {
     let root = process.setup.artifact_root();
     let mut own: Vec<String> = [&backup, &made]
         .iter()
-        .flat_map(|backup| ["attempt.json", "manifest.json", "shard1-0.rdb.zst"].map(|file| format!("{}/{file}", backup.path)))
+        .flat_map(|backup| ["attempt.json", "manifest.json", "shard1-0.rdb.zst", "shard1-side.json"].map(|file| format!("{}/{file}", backup.path)))
         .collect();
     own.sort();
     until("only their own files are left", SOON, async || (files_below(&root) == own).then_some(())).await;

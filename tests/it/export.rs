@@ -377,9 +377,10 @@ async fn of_several_objects_there_are_all_or_none() {
         let config = redkeep::config::load(Some(&setup.write()), &[]).unwrap();
         let store: Arc<dyn Store> = Arc::new(SledStore::open(sled::Options::new(setup.folder().join("store"))).unwrap());
         // Segments so short that the sample has many.
-        let options = artifacts::Options { root: setup.artifact_root(), compression: Compression::None, segment_bytes: 1000 };
+        let options =
+            artifacts::Options { root: setup.artifact_root().into(), folders: Default::default(), compression: Compression::None, segment_bytes: 1000 };
         let root = root(&setup);
-        let bucket = artifacts::bucket::Options { name: "reports".parse().unwrap(), root: root.clone(), folders: vec!["default".parse().unwrap()] };
+        let bucket = artifacts::bucket::Options { name: "reports".parse().unwrap(), root: root.clone().into(), folders: vec!["default".parse().unwrap()] };
         let storage = Storage::open(options).unwrap().with_buckets(vec![bucket]).unwrap();
         let fleet = Arc::new(Fleet::new(config.clusters));
         let cluster = fleet.get(&"main".parse().unwrap()).unwrap();

@@ -1,8 +1,11 @@
 //! Goal: whatever goes wrong outside, an operation ends as the design says, the source is spared and nothing is left over.
 //! Method: the real service beside real servers, and beside a scripted one that lies, stalls and breaks off.
 
+mod bombs;
 mod cancel;
+mod patience;
 mod pipeline;
+mod positions;
 mod replies;
 mod rights;
 mod storage;

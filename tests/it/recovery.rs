@@ -57,7 +57,7 @@ async fn assert_one_whole_backup(clients: &Clients, setup: &Setup, operation: &s
     let backup = backups.into_iter().next().expect("there is one");
     assert_eq!((backup.state(), backup.operation_id.as_str()), (State::Available, operation));
     let root = setup.artifact_root();
-    let mut own = ["attempt.json", "manifest.json", "shard1-0.rdb.zst"].map(|file| format!("{}/{file}", backup.path.trim_end_matches('/')));
+    let mut own = ["attempt.json", "manifest.json", "shard1-0.rdb.zst", "shard1-side.json"].map(|file| format!("{}/{file}", backup.path.trim_end_matches('/')));
     own.sort();
     until("only the backup's own files are left", SOON, async || (files_below(&root) == own).then_some(())).await;
     assert_eq!(backup.shards[0].sha256, [sha256(&root.join(&own[2]))]);

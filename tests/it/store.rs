@@ -12,7 +12,7 @@ use redkeep::backup::{self, Backup, BackupId, Labels, Name, Origin};
 use redkeep::cluster::{Adopted, Connection, Role, Timestamp};
 use redkeep::failure::{Failure, Reason};
 use redkeep::operation::{
-    BackupChanges, Door, Epoch, ExportTarget, Operation, OperationId, Outcome, Policy, Progress, Publication, Response, Spec, State, Step, Tally,
+    BackupChanges, Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Outcome, Policy, Progress, Publication, Response, Spec, State, Step, Tally,
 };
 use redkeep::store::sled::{Options, SledStore, verify};
 use redkeep::store::{Claim, Clock, Completion, Create, Created, Error, Idempotency, OperationFilter, Store, Zones};
@@ -155,6 +155,16 @@ fn copying(time: &Time, source: &Backup, new_name: &str) -> Create {
     let Create { draft, .. } = creation_in(time, source.folder_id.as_str(), source.cluster_id.as_str(), new_name);
     let draft = draft.unwrap();
     let operation = operation(time, source.folder_id.as_str(), source.cluster_id.as_str(), Some(draft.id), Spec::CopyBackup { source: source.id });
+    let draft = Backup { operation_id: operation.id.to_string(), busy: Some(operation.id.to_string()), ..draft };
+    Create { operation, draft: Some(draft), cluster: None, idempotency: None }
+}
+
+/// An import for a cluster, with its draft.
+fn importing(time: &Time, folder: &str, cluster: &str, new_name: &str) -> Create {
+    let Create { draft, .. } = creation_in(time, folder, cluster, new_name);
+    let draft = draft.unwrap();
+    let source = ImportSource { bucket: "reports".to_owned(), keys: vec!["a.rdb".to_owned()] };
+    let operation = operation(time, folder, cluster, Some(draft.id), Spec::ImportBackup(source));
     let draft = Backup { operation_id: operation.id.to_string(), busy: Some(operation.id.to_string()), ..draft };
     Create { operation, draft: Some(draft), cluster: None, idempotency: None }
 }
@@ -364,6 +374,7 @@ on_every_store! {
     a_deletion_is_refused_by_a_hold,
     several_read_a_backup_and_none_deletes_it,
     a_copy_ends_like_a_creation,
+    an_import_is_for_a_cluster_of_its_folder_or_an_unknown_one,
     what_reads_a_backup_lets_it_go_whatever_its_end,
     an_update_goes_on_beside_those_that_read,
     only_a_finished_backup_is_read,

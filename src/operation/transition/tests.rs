@@ -273,7 +273,8 @@ fn a_deletion_cannot_be_taken_back() {
 #[test]
 fn work_that_reads_what_is_stored_forks_nothing() {
     let export = super::super::ExportTarget { bucket: "reports".into(), path: String::new(), name: Some("a.rdb".into()), as_stored: false };
-    for spec in [Spec::CopyBackup { source: BackupId::new() }, Spec::ExportBackup(export)] {
+    let import = super::super::ImportSource { bucket: "reports".into(), keys: vec!["a.rdb".into()] };
+    for spec in [Spec::CopyBackup { source: BackupId::new() }, Spec::ExportBackup(export), Spec::ImportBackup(import)] {
         let mut operation = queued();
         operation.spec = spec;
         claim(&mut operation, 0).unwrap();

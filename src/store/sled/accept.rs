@@ -29,8 +29,9 @@ impl Judge {
         match (&operation.spec, draft) {
             (Spec::CreateBackup, Some(draft)) => self.accept_creation(&operation, draft)?,
             (Spec::CopyBackup { source }, Some(draft)) => self.accept_copy(&operation, *source, draft)?,
+            (Spec::ImportBackup(_), Some(draft)) => self.accept_import(&operation, draft)?,
             // Refused by the check above.
-            (Spec::CreateBackup | Spec::CopyBackup { .. }, None) => {}
+            (Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::ImportBackup(_), None) => {}
             (Spec::UpdateBackup(changes), _) => self.accept_update(&operation, changes)?,
             (Spec::DeleteBackup, _) => self.accept_deletion(&operation, grace)?,
             (Spec::ExportBackup(target), _) => self.accept_export(&operation, target)?,
@@ -59,6 +60,16 @@ impl Judge {
         let source = self.read_backup(source, operation)?;
         if source.folder_id != draft.folder_id || source.cluster_id != draft.cluster_id {
             return Err(Error::Invalid("a copy belongs to the folder and cluster of what it copies".to_owned()));
+        }
+        self.insert_draft(draft)
+    }
+
+    /// An import may be for a cluster that nobody knows, and never for one of another folder.
+    fn accept_import(&mut self, operation: &Operation, draft: Backup) -> Result<(), Error> {
+        let id = &operation.cluster_id;
+        let is_of_another = self.rows.cluster(id)?.is_some_and(|known| known.folder_id != operation.folder_id);
+        if is_of_another || self.is_used_elsewhere(operation)? {
+            return Err(Error::ClusterTaken(id.clone()));
         }
         self.insert_draft(draft)
     }
@@ -232,9 +243,13 @@ fn check(operation: &Operation, draft: Option<&Backup>, cluster: Option<&Adopted
     let fits = match &operation.spec {
         Spec::AdoptCluster => cluster.is_some_and(|cluster| own(cluster) && cluster.is_adopting),
         Spec::UpdateConnection => cluster.is_some_and(|cluster| own(cluster) && !cluster.is_adopting),
-        Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_) | Spec::ForgetCluster => {
-            cluster.is_none()
-        }
+        Spec::CreateBackup
+        | Spec::UpdateBackup(_)
+        | Spec::DeleteBackup
+        | Spec::CopyBackup { .. }
+        | Spec::ExportBackup(_)
+        | Spec::ImportBackup(_)
+        | Spec::ForgetCluster => cluster.is_none(),
     };
     if fits {
         Ok(())

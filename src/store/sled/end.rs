@@ -24,18 +24,20 @@ impl Judge {
         }
         let backup = self.rows.backup_of(operation.backup_id)?;
         match (&operation.state, &operation.spec) {
-            (State::Succeeded(_), Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::UpdateBackup(_)) => self.replace(operation, backup, result),
+            (State::Succeeded(_), Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::ImportBackup(_) | Spec::UpdateBackup(_)) => {
+                self.replace(operation, backup, result)
+            }
             (State::Succeeded(_), Spec::DeleteBackup | Spec::ExportBackup(_)) if result.is_some() => {
                 Err(Error::Invalid("the end of a deletion or an export brings no backup".to_owned()))
             }
-            (State::Cancelled, Spec::CreateBackup | Spec::CopyBackup { .. }) => {
+            (State::Cancelled, Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::ImportBackup(_)) => {
                 if let Some(backup) = backup.filter(|backup| backup.state == backup::State::Creating) {
                     self.rows.remove(keys::name(&backup.folder_id, &backup.name));
                     self.forget_backup(&backup);
                 }
                 Ok(())
             }
-            (State::Failed(failure), Spec::CreateBackup | Spec::CopyBackup { .. }) => {
+            (State::Failed(failure), Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::ImportBackup(_)) => {
                 let Some(mut backup) = backup else { return Ok(()) };
                 if backup.state == backup::State::Creating {
                     backup.state = backup::State::Error(failure.clone());
@@ -99,7 +101,8 @@ impl Judge {
             }
             (Spec::UpdateConnection, false) => self.rows.remove(to_be),
             (Spec::ForgetCluster, false)
-            | (Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_), _) => {}
+            | (Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_) | Spec::ImportBackup(_), _) => {
+            }
         }
         Ok(())
     }

@@ -157,7 +157,7 @@ impl Judge {
             let backup_id = operation.backup_id.ok_or_else(|| damaged(Kind::Operation, "its attempts have files, and it names no backup"))?;
             let bucket = match &operation.spec {
                 Spec::ExportBackup(target) => Some(target.bucket.clone()),
-                Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::CopyBackup { .. } => None,
+                Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ImportBackup(_) => None,
                 Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster => None,
             };
             let attempt = Attempt { folder_id, cluster_id, backup_id, bucket, doom: None };

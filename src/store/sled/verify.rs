@@ -257,7 +257,9 @@ impl Walk {
             Spec::AdoptCluster | Spec::ForgetCluster => expect(self.has(&keys::cluster(&operation.cluster_id))?, "its cluster is missing"),
             Spec::UpdateConnection => expect(self.has(&keys::cluster_to_be(&operation.cluster_id))?, "what its cluster is to be is missing"),
             Spec::ExportBackup(_) => backup().map(drop),
-            Spec::CreateBackup | Spec::CopyBackup { .. } => expect(backup()?.state == backup::State::Creating, "its backup is no draft"),
+            Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::ImportBackup(_) => {
+                expect(backup()?.state == backup::State::Creating, "its backup is no draft")
+            }
             Spec::UpdateBackup(_) | Spec::DeleteBackup => {
                 let backup = backup()?;
                 let busy = backup.busy.as_deref().and_then(|busy| busy.parse().ok());
@@ -326,7 +328,7 @@ impl Walk {
         let Some(holder) = backup.busy.as_deref().and_then(|busy| busy.parse().ok()) else { return Ok(None) };
         Ok(self.live(holder)?.and_then(|operation| match operation.spec {
             Spec::UpdateBackup(changes) => changes.name.map(|name| keys::name(&backup.folder_id, &name)),
-            Spec::CreateBackup | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_) => None,
+            Spec::CreateBackup | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_) | Spec::ImportBackup(_) => None,
             Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster => None,
         }))
     }

@@ -90,7 +90,7 @@ async fn what_only_its_owner_can_mend_is_a_reason_against_it() {
     for (access, reason, words) in [
         (as_user("backup", "wrong-staple"), "SOURCE_CREDENTIALS", "does not accept the credentials"),
         (as_user("", "wrong-staple"), "SOURCE_CREDENTIALS", "does not accept the credentials"),
-        (as_user("weak", PASSWORD), "SOURCE_PERMISSION", "ACL SETUSER weak +psync"),
+        (as_user("weak", PASSWORD), "SOURCE_PERMISSION", "ACL SETUSER weak +replconf +psync"),
         (as_user("blind", PASSWORD), "SOURCE_PERMISSION", "may not run INFO"),
     ] {
         let message = fails(clients, adopt(clients, "main", connection(&redis.address(), access)).await, reason).await;

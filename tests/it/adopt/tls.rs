@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tonic::Code;
 
 /// An authority.
-fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+pub fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -19,7 +19,7 @@ fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
 }
 
 /// A certificate with its key, in files; tells where they are.
-fn issue(authority: &CertifiedIssuer<'static, KeyPair>, names: &[&str], folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+pub fn issue(authority: &CertifiedIssuer<'static, KeyPair>, names: &[&str], folder: &Path, name: &str) -> (PathBuf, PathBuf) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);

@@ -44,6 +44,7 @@ impl Proof {
         let [shard] = manifest.shards.try_into().unwrap_or_else(|shards| panic!("not one shard: {shards:#?}"));
         let [row] = backup.shards.clone().try_into().unwrap_or_else(|rows| panic!("not one shard: {rows:#?}"));
         let mut files: Vec<_> = shard.segments.iter().map(|segment| segment.file.clone()).chain(["attempt.json".into(), "manifest.json".into()]).collect();
+        files.extend(shard.side.iter().map(|side| side.file.clone()));
         files.sort();
         assert_eq!(files_below(&folder), files);
         check_row(backup, &row, &shard);

@@ -37,14 +37,22 @@ async fn take_as(source: Target) -> Result<(ShardManifest, Vec<u8>), Error> {
     let facts = topology::ask(&source, ASK).await.map_err(Error::Refused)?;
     inspect(&source, &facts).await.map_err(Error::Refused)?;
     let root = tempfile::tempdir().expect("a temporary folder");
-    let storage = Storage::open(Options { root: root.path().to_owned(), compression: Compression::None, segment_bytes: SEGMENT_BYTES }).expect("storage");
+    let storage = Storage::open(Options {
+        root: root.path().to_owned().into(),
+        folders: Default::default(),
+        compression: Compression::None,
+        segment_bytes: SEGMENT_BYTES,
+    })
+    .expect("storage");
     let folder = Folder::of_backup(&"default".parse().expect("an id"), &"main".parse().expect("an id"), BackupId::new()).attempt(1);
     let request = Request {
         shard_name: "shard1".into(),
         source,
         facts,
         output_buffer: redkeep::redis::replication::OutputBuffer::Refused,
+        dialect: redkeep::redis::replication::Dialect::Own,
         slots: Vec::new(),
+        pace: None,
         folder: folder.clone(),
     };
     let manifest = snapshot::take(&request, &storage, &Arc::new(Meter::default()), &CancellationToken::new()).await?;
@@ -52,11 +60,11 @@ async fn take_as(source: Target) -> Result<(ShardManifest, Vec<u8>), Error> {
     Ok((manifest, stored))
 }
 
-async fn take_script(script: Script) -> Result<(ShardManifest, Vec<u8>), Error> {
+pub(super) async fn take_script(script: Script) -> Result<(ShardManifest, Vec<u8>), Error> {
     take(&ScriptedRedis::start(vec![script]).await).await
 }
 
-async fn assert_taken(what: &str, script: Script, dump: &Bytes) {
+pub(super) async fn assert_taken(what: &str, script: Script, dump: &Bytes) {
     let (manifest, stored) = take_script(script).await.unwrap_or_else(|fault| panic!("{what}: {fault}"));
     assert!(stored == *dump, "{what}: {} bytes of {}", stored.len(), dump.len());
     assert_eq!(manifest.size_bytes, dump.len() as u64, "{what}");

@@ -28,6 +28,14 @@ fn cases() -> Vec<(Says, Told)> {
         (Line("-NOMASTERLINK Can't SYNC while not connected with my master"), ("SOURCE_NOT_READY", &["NOMASTERLINK"])),
         (Line("-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."), ("SOURCE_NOT_READY", &["MASTERDOWN"])),
         (Line("-ERR max number of clients reached"), ("SOURCE_NOT_READY", &["max number of clients"])),
+        (Line("-BUSY Redis is busy running a script."), ("SOURCE_NOT_READY", &["BUSY"])),
+        (Line("-ERR SYNC and PSYNC are invalid with pending output"), ("SOURCE_UNREACHABLE", &["pending output"])),
+        (Line("-ERR Filtered replica requires EOF capability"), ("SOURCE_UNREACHABLE", &["requires EOF capability"])),
+        (Line("-WRONGPASS invalid username-password pair or user is disabled."), ("SOURCE_CREDENTIALS", &["credentials"])),
+        (Line("-DENIED Redis is running in protected mode"), ("SOURCE_PERMISSION", &["protected mode"])),
+        (Line("-ERR PSYNC is disabled"), ("SOURCE_VERSION", &["disabled"])),
+        (Line("+CONTINUE 0123456789abcdef0123456789abcdef01234567"), ("SOURCE_UNREACHABLE", &["+CONTINUE"])),
+        (Line("+DUALCHANNELSYNC"), ("SOURCE_UNREACHABLE", &["does not keep to the protocol"])),
         (Line("-ERR BGSAVE failed, replication can't continue"), ("SOURCE_SAVE", &["could not make a snapshot", "BGSAVE failed"])),
         (Line("-NOPERM this user has no permissions to run the 'psync' command"), ("SOURCE_PERMISSION", &["may not run PSYNC", "+psync"])),
         (Line("-NOAUTH Authentication required."), ("SOURCE_CREDENTIALS", &["credentials"])),
@@ -92,6 +100,14 @@ async fn every_answer_that_is_no_snapshot_is_told() {
             assert_eq!(server.counts().psyncs, 1, "{reason}: {words:?}");
         }
         assert!(server.counts().psyncs <= 5, "{reason}: {words:?}");
+        // What nobody can mend by waiting is not tried again; a refusal that may pass is, and was no fork.
+        let attempts = service.clients.progress(&operation.id).await.attempt;
+        match *reason {
+            "SOURCE_PERMISSION" | "SOURCE_CREDENTIALS" | "SOURCE_VERSION" => assert_eq!(attempts, 1, "{reason}: {words:?}"),
+            "SOURCE_NOT_READY" => assert!(attempts >= 2 && server.counts().psyncs >= 2, "{reason}: {words:?}"),
+            // It may have forked, so another attempt would come too late.
+            _ => assert_eq!(attempts, 1, "{reason}: {words:?}"),
+        }
     }
     assert_nothing_available(&service.clients).await;
     wait_empty(&service.setup.artifact_root()).await;
@@ -137,5 +153,41 @@ async fn noise_fails_the_operation_and_not_the_service() {
     assert!(servers.iter().all(|server| server.counts().psyncs <= 3));
     assert_nothing_available(&service.clients).await;
     service.clients.take("good", "after-the-noise").await;
+    service.stop().await;
+}
+
+/// Goal: a server that turns connections away is told by what it said before. Method: bytes that come in the place of every answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_closed_at_once_is_told_by_its_last_words() {
+    let cases: [(&[u8], &str, &str); 5] = [
+        (b"-ERR max number of clients reached\r\n", "SOURCE_NOT_READY", "max number of clients"),
+        (b"-DENIED Redis is running in protected mode because protected mode is enabled\r\n", "SOURCE_PERMISSION", "protected mode"),
+        (b"-LOADING Redis is loading the dataset in memory\r\n", "SOURCE_NOT_READY", "LOADING"),
+        // What a server says that wants TLS.
+        (b"\x15\x03\x03\x00\x02\x02\x46", "SOURCE_UNREACHABLE", ""),
+        (b"", "SOURCE_UNREACHABLE", "closed the connection"),
+    ];
+    let mut setup = Setup::new().executor("deadline", "\"3s\"").executor("workers", "64");
+    let mut servers = Vec::new();
+    for (number, (last, ..)) in cases.iter().enumerate() {
+        let server = ScriptedRedis::start(Vec::new()).await;
+        for command in ["INFO", "PING", "REPLCONF", "PSYNC", "ROLE", "CONFIG", "ACL", "PUBSUB", "CLUSTER"] {
+            server.answer(command, Answer::Last(Bytes::copy_from_slice(last)));
+        }
+        setup = setup.cluster_apart(&format!("c{number}"), &server.address(), "");
+        servers.push(server);
+    }
+    let service = setup.start().await;
+    let asked = (0..cases.len()).map(|number| {
+        let clients = service.clients.clone();
+        async move { fails(&clients, &format!("c{number}")).await }
+    });
+    for (operation, (server, (last, reason, words))) in futures_util::future::join_all(asked).await.iter().zip(servers.iter().zip(cases)) {
+        assert_reason_or_deadline(operation, reason, &[words]);
+        let attempts = service.clients.progress(&operation.id).await.attempt;
+        assert_eq!((attempts > 1, server.counts().psyncs), (reason != "SOURCE_PERMISSION", 0), "{}", last.escape_ascii());
+    }
+    assert_nothing_available(&service.clients).await;
+    wait_empty(&service.setup.artifact_root()).await;
     service.stop().await;
 }

@@ -42,14 +42,11 @@ async fn the_least_rights_are_enough_and_each_is_needed() {
     for (name, _) in &users {
         match name.split_once('-') {
             None => assert_eq!(service.clients.take(name, name).await.shards[0].keys, 1, "{name}"),
-            Some((kind, word)) => {
+            Some((_, word)) => {
                 let forks = redis.info("sync_full").await;
                 let operation = fails(&service.clients, name).await;
-                let advice = match (kind, word) {
-                    ("advised", "psync" | "replconf") => format!("ACL SETUSER {name} +{word}"),
-                    _ => format!("the ACL rule +{word}"),
-                };
-                assert_reason(&operation, "SOURCE_PERMISSION", &[&format!("may not run {}", word.to_uppercase()), &advice]);
+                let advice = format!("user {name} may not run {}; allow it with: ACL SETUSER {name} +{word}", word.to_uppercase());
+                assert_reason(&operation, "SOURCE_PERMISSION", &[&advice]);
                 assert_eq!(redis.info("sync_full").await, forks, "{name}");
             }
         }

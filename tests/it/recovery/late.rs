@@ -27,7 +27,13 @@ async fn a_late_worker_writes_nothing() {
     });
     let store: Arc<dyn Store> = Arc::new(SledStore::open(Options { clock, ..Options::new(setup.folder().join("store")) }).unwrap());
     let root = setup.artifact_root();
-    let storage = Storage::open(redkeep::artifacts::Options { root: root.clone(), compression: Compression::Zstd(1), segment_bytes: SEGMENT_BYTES }).unwrap();
+    let storage = Storage::open(redkeep::artifacts::Options {
+        root: root.clone().into(),
+        folders: Default::default(),
+        compression: Compression::Zstd(1),
+        segment_bytes: SEGMENT_BYTES,
+    })
+    .unwrap();
     let fleet = Arc::new(Fleet::new(config.clusters));
     let cluster = fleet.get(&"main".parse::<ClusterId>().unwrap()).unwrap();
     let executor = Executor::new(Arc::clone(&store), fleet, storage.clone(), executor::Options { workers: 2, ..config.executor });
@@ -56,7 +62,7 @@ async fn a_late_worker_writes_nothing() {
     let Stage::Succeeded(_) = &ended.state else { panic!("{ended:#?}") };
     assert_eq!((ended.epoch.0, ended.tally), (2, tally(1, 1)));
     let good = folder.attempt(2).as_str().to_owned();
-    let own = ["attempt.json", "manifest.json", "shard1-0.rdb.zst"].map(|file| format!("{good}/{file}"));
+    let own = ["attempt.json", "manifest.json", "shard1-0.rdb.zst", "shard1-side.json"].map(|file| format!("{good}/{file}"));
     until("the late worker's files are gone", SOON, async || (files_below(&root) == own).then_some(())).await;
     let backup = store.backup(late.backup_id.unwrap()).await.unwrap();
 

@@ -711,6 +711,39 @@ pub async fn a_copy_ends_like_a_creation(store: Shared, time: Time) {
     }
 }
 
+/// Goal: an import makes a backup as a creation does, for a cluster that nobody needs to know, and never under the id of another
+/// folder's. Method: each end; a cluster that is adopted, one of which another folder has backups.
+pub async fn an_import_is_for_a_cluster_of_its_folder_or_an_unknown_one(store: Shared, time: Time) {
+    let import = accept(&*store, importing(&time, "default", "gone", "a")).await;
+    // The cluster is free for a backup, and the name is taken.
+    assert_eq!(store.create(importing(&time, "default", "gone", "a"), GRACE).await, Err(Error::NameTaken(name("a"))));
+    let claimed = claim(&*store).await;
+    store.step(claimed.id, claimed.epoch, Step::Snapshot, None).await.unwrap();
+    let waiting = retry_at_once(&*store, &claimed, Fault::Storage).await;
+    assert_eq!((waiting.due_at(), waiting.tally), (Some(time.now()), Tally::default()));
+    assert_eq!(doomed_epochs(&*store).await, [Epoch(1)]);
+    let claimed = claim(&*store).await;
+    succeed(&*store, &time, &claimed).await;
+    let made = store.backup(import.backup_id.unwrap()).await.unwrap();
+    assert_eq!((made.is_available(), made.epoch, made.busy), (true, Some(2), None));
+
+    let failing = accept(&*store, importing(&time, "default", "gone", "b")).await;
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, failed("damaged")).await.unwrap();
+    assert_eq!(store.backup(failing.backup_id.unwrap()).await.unwrap().state, backup::State::Error(failure("damaged")));
+    let cancelled = accept(&*store, importing(&time, "default", "gone", "c")).await;
+    let claimed = claim(&*store).await;
+    store.cancel_and_end(&claimed).await;
+    assert_eq!(store.backup(cancelled.backup_id.unwrap()).await, Err(Error::NoBackup));
+
+    let taken = |cluster: &str| Err(Error::ClusterTaken(id(cluster)));
+    assert_eq!(store.create(importing(&time, "second", "gone", "a"), GRACE).await, taken("gone"));
+    adopt(&*store, adoption(&time, "main", "a:1")).await;
+    assert_eq!(store.create(importing(&time, "second", "main", "a"), GRACE).await, taken("main"));
+    accept(&*store, importing(&time, "default", "main", "d")).await;
+    assert_eq!(store.create(adoption_in(&time, "second", "gone", "b:1"), GRACE).await, taken("gone"));
+}
+
 /// Goal: no end leaves a backup held or a key taken. Method: every way in which work ends, for a copy and for an export.
 pub async fn what_reads_a_backup_lets_it_go_whatever_its_end(store: Shared, time: Time) {
     let source = make_backup(&*store, &time, "main", "a").await;

@@ -178,6 +178,12 @@ impl Rows {
             if operation.spec.is_exclusive() {
                 conflict?;
             }
+            if let Spec::ImportBackup(_) = operation.spec {
+                let known = self.clusters.get(&operation.cluster_id);
+                if known.is_some_and(|known| known.folder_id != operation.folder_id) || self.is_used_elsewhere(&operation) {
+                    return Err(Error::ClusterTaken(operation.cluster_id));
+                }
+            }
             if self.name_owner(&draft.folder_id, &draft.name).is_some() {
                 return Err(Error::NameTaken(draft.name));
             }
@@ -223,14 +229,19 @@ impl Rows {
         Ok(Created::New(operation))
     }
 
+    /// Whether the newest backup or operation of the cluster's id is another folder's.
+    fn is_used_elsewhere(&self, operation: &Operation) -> bool {
+        let id = &operation.cluster_id;
+        let backup = self.backups.values().rev().find(|backup| backup.cluster_id == *id).map(|backup| &backup.folder_id);
+        let before = self.operations.values().rev().find(|before| before.cluster_id == *id).map(|before| &before.folder_id);
+        backup.into_iter().chain(before).any(|folder| *folder != operation.folder_id)
+    }
+
     fn accept_cluster(&mut self, operation: &Operation, row: Option<Adopted>, conflict: Result<(), Error>) -> Result<(), Error> {
         let id = &operation.cluster_id;
         let known = self.clusters.get(id);
         if operation.spec == Spec::AdoptCluster {
-            let backup = self.backups.values().rev().find(|backup| backup.cluster_id == *id).map(|backup| &backup.folder_id);
-            let before = self.operations.values().rev().find(|before| before.cluster_id == *id).map(|before| &before.folder_id);
-            let elsewhere = backup.into_iter().chain(before).any(|folder| *folder != operation.folder_id);
-            if known.is_some() || elsewhere {
+            if known.is_some() || self.is_used_elsewhere(operation) {
                 return Err(Error::ClusterTaken(id.clone()));
             }
         } else if known.is_none_or(|known| known.folder_id != operation.folder_id) {

@@ -35,6 +35,12 @@ enum Deed {
         backup: usize,
         name: Option<usize>,
     },
+    Import {
+        cluster: usize,
+        folder: usize,
+        name: usize,
+        key: Option<(u8, u8)>,
+    },
     Copy {
         backup: usize,
         name: usize,
@@ -145,6 +151,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         6 => (0..3usize, 0..3usize).prop_map(|(cluster, name)| Deed::Make { cluster, name }),
         5 => (any::<usize>(), prop::option::of(0..3usize)).prop_map(|(backup, name)| Deed::Update { backup, name }),
         4 => (any::<usize>(), key(), prop_oneof![Just(0u64), Just(60)]).prop_map(|(backup, key, grace)| Deed::Delete { backup, key, grace }),
+        3 => (0..3usize, prop_oneof![6 => Just(0usize), 1 => Just(1)], 0..3usize, key())
+            .prop_map(|(cluster, folder, name, key)| Deed::Import { cluster, folder, name, key }),
         4 => (any::<usize>(), 0..3usize, key()).prop_map(|(backup, name, key)| Deed::Copy { backup, name, key }),
         4 => (any::<usize>(), 0..3usize).prop_map(|(backup, file)| Deed::Export { backup, file }),
         6 => (0..3usize, prop_oneof![6 => Just(0usize), 1 => Just(1)], 0..3usize, 0..3usize, key())
@@ -262,6 +270,10 @@ impl Pair {
                 let changes = BackupChanges { name: new.map(|new| name(NAMES[new])), ..BackupChanges::default() };
                 let create = change(&self.time, &self.existing(backup).await, Spec::UpdateBackup(changes));
                 self.accept(create, 0).await?;
+            }
+            Deed::Import { cluster, folder, name, key } => {
+                let create = importing(&self.time, FOLDERS[folder], CLUSTERS[cluster], NAMES[name]);
+                self.accept(keyed(create, key), 0).await?;
             }
             Deed::Copy { backup, name, key } => {
                 let create = copying(&self.time, &self.existing(backup).await, NAMES[name]);

@@ -157,6 +157,7 @@ impl Filler {
 /// Each database holds some hundred keys and a megabyte.
 pub async fn fill_every_type(server: &RedisServer, databases: u32) {
     let modern = server.version() >= (7, 0, 0);
+    let fields_expire = knows(server, "HPEXPIREAT").await;
     let mut filler = Filler::open(server).await;
     for database in 0..databases {
         filler.words(&format!("SELECT {database}")).await;
@@ -169,6 +170,9 @@ pub async fn fill_every_type(server: &RedisServer, databases: u32) {
         streams(&mut filler, modern).await;
         sketches(&mut filler).await;
         expiries(&mut filler, u64::from(database)).await;
+        if fields_expire {
+            expiring_fields(&mut filler, u64::from(database)).await;
+        }
     }
     filler.flush().await;
     if modern {
@@ -342,6 +346,27 @@ async fn expiries(filler: &mut Filler, salt: u64) {
         let at_ms = FAR_AT_MS[number % FAR_AT_MS.len()] - salt;
         filler.add(&[&"PEXPIREAT", &format!("expiring:{kind}"), &at_ms.to_string()]).await;
     }
+}
+
+/// Whether a server knows a command.
+pub async fn knows(server: &RedisServer, command: &str) -> bool {
+    server.command(&["COMMAND", "INFO", command]).await.items().iter().any(|item| *item != Value::Nil)
+}
+
+/// Hashes of which some fields, or all, expire (from Redis 7.4 and Valkey 9.0 on).
+async fn expiring_fields(filler: &mut Filler, salt: u64) {
+    let near_ms = now_ms() + NEAR.as_millis() as u64;
+    for number in 0..600 {
+        let (field, value) = (format!("field-{number}"), format!("value-{number}"));
+        filler.add(&[&"HSET", &"hash:expiring:large", &field, &value]).await;
+        if number % 3 == 0 {
+            filler.add(&[&"HPEXPIREAT", &"hash:expiring:large", &(near_ms + number * 1009 + salt).to_string(), &"FIELDS", &"1", &field]).await;
+        }
+    }
+    filler.words("HSET hash:expiring:small stays 1 goes 2 leaves 3").await;
+    filler.add(&[&"HPEXPIREAT", &"hash:expiring:small", &(FAR_AT_MS[0] - salt).to_string(), &"FIELDS", &"2", &"goes", &"leaves"]).await;
+    filler.words("HSET hash:expiring:all a 1 b 2").await;
+    filler.add(&[&"HPEXPIREAT", &"hash:expiring:all", &(near_ms + salt).to_string(), &"FIELDS", &"2", &"a", &"b"]).await;
 }
 
 /// Loads two libraries of functions, one of which compresses.

@@ -1,7 +1,7 @@
 //! Dumps and the outside judges of them: a server that loads one, and the tools that come with Redis.
 
 use super::server::{Builder, RedisServer};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Names the program that checks dumps, for runs against other engines.
@@ -60,8 +60,16 @@ pub fn check_rdb(path: &Path) -> String {
 ///
 /// The report, when the tool finds a fault.
 pub fn try_check_rdb(path: &Path) -> Result<String, String> {
-    let program = std::env::var_os(CHECK_VARIABLE).unwrap_or_else(|| "redis-check-rdb".into());
-    let output = Command::new(&program).arg(path).output().unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
+    try_check_rdb_with(&std::env::var_os(CHECK_VARIABLE).map_or_else(|| PathBuf::from("redis-check-rdb"), PathBuf::from), path)
+}
+
+/// As [`try_check_rdb`], with the checker of another engine.
+///
+/// # Errors
+///
+/// As [`try_check_rdb`].
+pub fn try_check_rdb_with(program: &Path, path: &Path) -> Result<String, String> {
+    let output = Command::new(program).arg(path).output().unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
     let report = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     let broken_seal = report.lines().any(|line| line.contains("CRC error") || line.contains("Checksum") && !line.contains("Checksum OK"));
     if output.status.success() && !broken_seal { Ok(report) } else { Err(report) }

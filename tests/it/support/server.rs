@@ -26,7 +26,7 @@ pub const START_BOUND: Duration = Duration::from_secs(120);
 pub const LINK_BOUND: Duration = Duration::from_secs(120);
 
 /// Ports tried before giving up.
-const PORT_ATTEMPTS: usize = 20;
+pub(super) const PORT_ATTEMPTS: usize = 20;
 
 /// Ports below the range from which systems take the ports of outgoing connections, so that a restarted server finds its
 /// own free.
@@ -66,7 +66,12 @@ fn program() -> PathBuf {
     std::env::var_os(PROGRAM_VARIABLE).map_or_else(|| PathBuf::from("redis-server"), PathBuf::from)
 }
 
-fn version_of(program: &Path) -> Version {
+/// The version that a server program tells.
+///
+/// # Panics
+///
+/// When it does not start.
+pub fn version_of(program: &Path) -> Version {
     let output = Command::new(program).arg("--version").output().unwrap_or_else(|error| {
         panic!(
             "{} does not start ({error}): the tests need a real Redis or Valkey; install one (Debian: apt-get install redis-server) or name one in {PROGRAM_VARIABLE}",
@@ -102,7 +107,7 @@ pub struct Builder {
 
 /// What kind of server it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mode {
+pub(super) enum Mode {
     /// It stands alone, or replicates.
     Alone,
     /// A node of a cluster.
@@ -215,7 +220,7 @@ impl Builder {
 }
 
 /// Picks a port on which nobody listens at the moment.
-fn free_port(mode: Mode) -> u16 {
+pub(super) fn free_port(mode: Mode) -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let ports = if mode == Mode::Cluster { PORTS.start..BUS_PORTS_END - BUS_OFFSET } else { PORTS };
     let size = ports.end - ports.start;
@@ -517,13 +522,13 @@ fn signal(name: &str, target: &str) {
 
 /// A process in a group of its own, and the shell that kills the group and removes the folder when this process dies without a drop.
 #[derive(Debug)]
-struct Guarded {
+pub(super) struct Guarded {
     child: Child,
     watch: Child,
 }
 
 impl Guarded {
-    fn spawn(mut command: Command, folder: &Path) -> Self {
+    pub(super) fn spawn(mut command: Command, folder: &Path) -> Self {
         let child = command.process_group(0).spawn().expect("the server program can be run, its version was read");
         // The shell's input ends when the last holder of the pipe is gone, and only this process holds it.
         let watch = Command::new("sh")
@@ -542,7 +547,7 @@ impl Guarded {
         self.child.id()
     }
 
-    fn exited(&mut self) -> Option<std::process::ExitStatus> {
+    pub(super) fn exited(&mut self) -> Option<std::process::ExitStatus> {
         self.child.try_wait().expect("a child can be awaited")
     }
 }
