@@ -538,7 +538,7 @@ pub struct CreateBackup {
 
 /// Arguments of `backup update`.
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("changes").required(true).multiple(true).args(["name", "labels", "no_labels", "expires", "holds", "no_holds"]))]
+#[command(group = ArgGroup::new("changes").required(true).multiple(true).args(["name", "labels", "no_labels", "expires", "holds", "no_holds", "clear_suspect"]))]
 pub struct UpdateBackup {
     /// Backup.
     #[arg(value_name = "BACKUP")]
@@ -561,6 +561,9 @@ pub struct UpdateBackup {
     /// Lift every hold.
     #[arg(long, conflicts_with = "holds")]
     pub no_holds: bool,
+    /// Take the suspicion from a backup whose source looked wrong: its content is what you expect.
+    #[arg(long)]
+    pub clear_suspect: bool,
     /// How the change is made.
     #[command(flatten)]
     pub change: Change,

@@ -5,6 +5,7 @@
 
 mod adopted;
 mod shards;
+pub mod window;
 
 pub use adopted::{Adopted, Connection, Trust};
 pub use shards::{SHARDS, ShardNames};

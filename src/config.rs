@@ -201,6 +201,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     let mut section = root.section("executor");
     let defaults = executor::Options::default();
     let executor = executor::Options {
+        snapshots_per_host: section.integer("snapshots_per_host", defaults.snapshots_per_host as u64, 1..=64) as usize,
         workers: section.integer("workers", defaults.workers as u64, 1..=256) as usize,
         shards_at_once: section.integer("shards_at_once", defaults.shards_at_once as u64, 1..=SHARDS_AT_ONCE) as usize,
         drain: section.duration("drain", defaults.drain, Duration::ZERO..=Duration::from_secs(3600)),
@@ -464,6 +465,29 @@ mod tests {
             let faults = flavor(&format!("flavor = {bad}")).unwrap_err();
             assert!(matches!(faults.as_slice(), [only] if only.starts_with(key)), "{bad}: {faults:?}");
         }
+    }
+
+    #[test]
+    fn windows_of_a_cluster_are_read_and_their_faults_named() {
+        let cluster = |lines: &str| read(&format!("[[clusters]]\nid = \"a\"\nnodes = [\"h:1\"]\n{lines}\n"));
+        let windows =
+            cluster("no_snapshot = [\"mon-fri 08:00-20:00\", \"22:00-02:00\"]\ntime_zone = \"Europe/Berlin\"").unwrap().clusters[0].no_snapshot.clone();
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        assert_eq!(windows.next_allowed(at("2026-11-20T08:00:00Z")), at("2026-11-20T19:00:00Z"));
+        for (lines, fault) in [
+            ("time_zone = \"Berlin\"", "clusters[0].time_zone: must be the name"),
+            ("no_snapshot = [\"01:00-02:00\", \"at night\"]", "clusters[0].no_snapshot[1]: must be a time of day"),
+            ("no_snapshot = [\"01:00-01:00\"]", "clusters[0].no_snapshot[0]: begins and ends"),
+            ("no_snapshot = [\"00:00-24:00\"]", "clusters[0].no_snapshot: leave no minute"),
+            ("no_snapshot = \"01:00-02:00\"", "clusters[0].no_snapshot: must be a list"),
+        ] {
+            let faults = cluster(lines).unwrap_err();
+            assert!(matches!(faults.as_slice(), [only] if only.starts_with(fault)), "{lines}: {faults:?}");
+        }
+        let domain = "[[clusters]]\nid = \"a\"\nnodes = [{ address = \"h:1\", failure_domain = \"\" }]\n";
+        assert!(read(domain).unwrap_err()[0].starts_with("clusters[0].nodes[0].failure_domain: "));
+        assert_eq!(read("[executor]\nsnapshots_per_host = 3").unwrap().executor.snapshots_per_host, 3);
+        assert!(read("[executor]\nsnapshots_per_host = 0").unwrap_err()[0].starts_with("executor.snapshots_per_host: "));
     }
 
     #[test]

@@ -20,10 +20,13 @@ mod fault;
 pub mod fuzzing;
 mod impact;
 mod import;
+mod permit;
 mod record;
 mod shards;
 mod side;
 mod stored;
+mod suspect;
+mod window;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
 
@@ -36,14 +39,14 @@ use crate::fleet::{Definition, Fleet};
 use crate::operation::{Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Policy, Progress, Spec, State, Tally};
 use crate::snapshot::Pace;
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
-use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETRIES, SNAPSHOT_BYTES};
+use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS};
 use attempt::Running;
 use chrono::{TimeDelta, Utc};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +74,8 @@ const LEASE: Duration = Duration::from_secs(15);
 pub struct Options {
     /// Operations at once.
     pub workers: usize,
+    /// Snapshots of one machine at once, over all processes.
+    pub snapshots_per_host: usize,
     /// Snapshots of one cluster at once.
     pub shards_at_once: usize,
     /// How long running work may go on at a graceful stop.
@@ -95,6 +100,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             workers: 16,
+            snapshots_per_host: 1,
             shards_at_once: 4,
             drain: Duration::from_secs(30),
             refork_delay: Duration::from_secs(600),
@@ -159,8 +165,8 @@ struct Inner {
     running: Mutex<HashMap<OperationId, Arc<Running>>>,
     /// The turn of whoever changes the record of an adopted cluster and lets the fleet follow.
     cluster_changes: tokio::sync::Mutex<()>,
-    /// One permit a machine: one snapshot at once.
-    machines: Mutex<HashMap<String, Arc<Semaphore>>>,
+    /// A place for a snapshot may be free.
+    places: Notify,
     /// Attempts that wait for a machine.
     waiting: AtomicUsize,
     /// How fast all snapshots together may read.
@@ -203,7 +209,7 @@ impl Executor {
             waiters: Mutex::default(),
             running: Mutex::default(),
             cluster_changes: tokio::sync::Mutex::default(),
-            machines: Mutex::default(),
+            places: Notify::new(),
             waiting: AtomicUsize::new(0),
             metrics: metrics(),
             drained: CancellationToken::new(),
@@ -255,6 +261,12 @@ impl Executor {
         let backup_id = BackupId::new();
         let mut operation = self.operation(cluster.folder_id.clone(), cluster.id.clone(), Some(backup_id), door, Spec::CreateBackup, &caller);
         operation.zone = cluster.zone.clone();
+        if let Some((until, waiting_for)) = window::end_of(cluster, operation.created_at) {
+            operation.policy.deadline_at = self.0.deadline(until);
+            operation.state = State::Queued { not_before: until };
+            operation.progress.waiting_for = waiting_for;
+            self.0.count(&WINDOW_WAITS, &[]);
+        }
         let row = Backup { source: Some(self.source(cluster)), expires_at: draft.expires_at, ..self.draft(&operation, backup_id, draft.name, draft.labels) };
         self.submit(Create { operation, draft: Some(row), cluster: None, idempotency: caller.idempotency() }).await
     }
@@ -405,7 +417,6 @@ impl Executor {
 
     fn operation(&self, folder_id: FolderId, cluster_id: ClusterId, backup_id: Option<BackupId>, door: Door, spec: Spec, caller: &Caller) -> Operation {
         let now = Utc::now();
-        let deadline = TimeDelta::from_std(self.0.options.deadline).unwrap_or(TimeDelta::days(1));
         let description = match &spec {
             Spec::CreateBackup => "Create a backup",
             Spec::UpdateBackup(_) => "Update a backup",
@@ -430,7 +441,10 @@ impl Executor {
             modified_at: now,
             revision: 1,
             zone: None,
-            policy: Policy { deadline_at: now + deadline, refork_delay_millis: u64::try_from(self.0.options.refork_delay.as_millis()).unwrap_or(u64::MAX) },
+            policy: Policy {
+                deadline_at: self.0.deadline(now),
+                refork_delay_millis: u64::try_from(self.0.options.refork_delay.as_millis()).unwrap_or(u64::MAX),
+            },
             epoch: Epoch(0),
             state: State::Queued { not_before: now },
             reached: None,
@@ -612,13 +626,10 @@ impl Inner {
         attempts < self.options.workers + WAITING && attempts.saturating_sub(waiting) < self.options.workers
     }
 
-    /// Takes the permit of a machine, waiting for it beside those that work.
-    async fn wait_for_machine(&self, machine: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waiting = Waiting(&self.waiting);
-        // There may be room for another attempt.
-        self.work.notify_one();
-        machine.acquire_owned().await.ok()
+    /// When attempts of an operation must have started that may start from `from` on.
+    fn deadline(&self, from: Timestamp) -> Timestamp {
+        let deadline = TimeDelta::from_std(self.options.deadline).unwrap_or(TimeDelta::days(1));
+        from.checked_add_signed(deadline).unwrap_or(Timestamp::MAX_UTC)
     }
 
     /// How long until something may be due, at most [`POLL`].
@@ -656,13 +667,6 @@ impl Inner {
         let notify = Arc::new(Notify::new());
         waiters.insert(id, Arc::downgrade(&notify));
         notify
-    }
-
-    /// The permit of a machine; who holds it takes a snapshot there.
-    fn machine(&self, name: String) -> Arc<Semaphore> {
-        let mut machines = lock(&self.machines);
-        machines.retain(|_, permit| Arc::strong_count(permit) > 1);
-        Arc::clone(machines.entry(name).or_insert_with(|| Arc::new(Semaphore::new(1))))
     }
 
     /// Adds one to a counter.

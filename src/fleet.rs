@@ -10,6 +10,7 @@ mod names;
 pub use check::{Check, CheckError, ShardCheck, Slots};
 
 use crate::backup::Labels;
+use crate::cluster::window::Windows;
 use crate::cluster::{Adopted, ClusterId, Flavor, FolderId, Health, Host, ONLY_SHARD, Role, ShardNames, Timestamp, Trust, View};
 use crate::redis::facts::Facts;
 use crate::redis::sentinel;
@@ -129,6 +130,8 @@ pub struct Definition {
     pub is_adopting: bool,
     /// The machines of its servers; what they report of their memory counts when none is declared here.
     pub flavor: Flavor,
+    /// Times of the week in which no snapshot may start.
+    pub no_snapshot: Windows,
 }
 
 /// The password cannot be read. The path is the configuration's own, and nothing of the content is told.
@@ -220,6 +223,7 @@ impl Definition {
             origin: Origin::Adopted,
             is_adopting: row.is_adopting,
             flavor: Flavor::default(),
+            no_snapshot: Windows::default(),
         })
     }
 

@@ -58,6 +58,9 @@
 //!   stored        what a finished backup consists of
 //!   impact        what a snapshot costs its source
 //!   side          what a dump does not hold, stored beside it
+//!   permit        leave to take a snapshot of a machine
+//!   window        not at this time of day
+//!   suspect       is the source still what it was
 //!   record        changing and deleting a backup's record
 //!   adopt         making a cluster known, changing how it is reached, forgetting it
 //!   collect       removing files that belong to no backup
@@ -68,6 +71,8 @@
 //!   pace          how fast all snapshots together may read
 //!   waits         what is waited for, and how long
 //! store         the store's contract
+//!   lineage       what the source of a backup was
+//!   place         places of a failure domain
 //!   sled          the embedded store
 //! fleet         the clusters that are known, and the last look at each
 //!   check         what a backup would meet
@@ -98,6 +103,7 @@
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
+//!   window        times of the week in which no snapshot may start
 //! secrets       sealing what callers entrust to us
 //! peer          who is at the other end of a connection
 //! pb            generated types of the wire, and the pool of descriptors

@@ -124,6 +124,9 @@ pub struct BackupChanges {
     pub expires_at: Option<Expiry>,
     /// Reasons of all holds; those that stand already keep their author and time.
     pub holds: Option<Vec<String>>,
+    /// Whether the suspicion that lies on it is to be cleared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clear_suspect: bool,
 }
 
 /// What is to be done.

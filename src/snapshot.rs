@@ -27,6 +27,7 @@ use crate::rdb;
 use crate::redis::facts::Facts;
 use crate::redis::replication::{self, Dialect, OutputBuffer, Transfer};
 use crate::redis::{self, Target};
+use crate::store::SketchKey;
 use chrono::Utc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -193,6 +194,8 @@ pub struct Request {
     pub output_buffer: OutputBuffer,
     /// Which dialect of the dump is asked for.
     pub dialect: Dialect,
+    /// Key of the hashes by which the source is known again; a secret.
+    pub sketch: SketchKey,
     /// Slots that the shard owns, outside of which keys are counted; empty outside of cluster mode.
     pub slots: Vec<SlotRange>,
     /// How fast the dump may be read; as fast as it goes when absent.
@@ -232,7 +235,7 @@ pub async fn take(request: &Request, storage: &Storage, meter: &Arc<Meter>, stop
     }
     let framing = transfer.framing.clone();
     let slots = (!request.slots.is_empty()).then(|| rdb::SlotSet::from_ranges(request.slots.iter().map(|range| (range.first, range.last))));
-    let walk = rdb::Options { slots, ..rdb::Options::default() };
+    let walk = rdb::Options { slots, sketch: Some(request.sketch.0) };
     let options =
         encode::Options { compression: storage.compression(), encryption: storage.encryption().clone(), segment_bytes: storage.segment_bytes(), walk };
     let (encoder_meter, ended) = (Arc::clone(meter), Arc::new(Ended::default()));
@@ -295,6 +298,8 @@ fn manifest(request: &Request, transfer: &Transfer, segments: Vec<Segment>, walk
         snapshot_at: transfer.began_at,
         upload_started_at: span.first_at.unwrap_or(upload_ended_at),
         upload_ended_at,
+        replication_id2: request.facts.replication_id2.clone(),
+        source_keys: request.facts.keys,
         slots: request.slots.clone(),
         moves: Vec::new(),
         impact: Impact { bytes_per_second: span.bytes_per_second(walk.bytes), ..Impact::default() },

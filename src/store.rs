@@ -7,8 +7,13 @@
 //! Owns the relations between rows: an operation and its draft backup, the uniqueness of names, one exclusive operation per
 //! cluster, the records of adopted clusters, the idempotency keys, the attempts whose files are doomed. Knows nothing of Redis, storage or the wire.
 
+mod lineage;
+mod place;
 mod row;
 pub mod sled;
+
+pub use lineage::{Baseline, Lineage, SKETCH_KEY_BYTES, SketchKey};
+pub use place::{Place, Turn};
 
 use crate::backup::{Backup, BackupId, Name};
 use crate::cluster::{Adopted, ClusterId, FolderId, ShardNames, Timestamp};
@@ -209,6 +214,9 @@ pub enum Error {
     /// As many operations read the backup as may.
     #[error("{0} operations read the backup already")]
     ReadersFull(usize),
+    /// No suspicion lies on the backup.
+    #[error("no suspicion lies on the backup")]
+    NotSuspect,
     /// The backup is held by a person, for this reason.
     #[error("the backup is held: {0}")]
     Held(String),
@@ -264,7 +272,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::KeyReused`], [`Error::QueueFull`], [`Error::Conflict`], [`Error::NameTaken`], [`Error::NoBackup`] (also for
     /// one that is DELETING), [`Error::NotAvailable`], [`Error::ReadersFull`], [`Error::Held`], [`Error::NoCluster`],
-    /// [`Error::ClusterTaken`], [`Error::Unavailable`].
+    /// [`Error::ClusterTaken`], [`Error::NotSuspect`] for an update that is to clear a suspicion that does not stand,
+    /// [`Error::Unavailable`].
     async fn create(&self, create: Create, grace: Duration) -> Result<Created, Error>;
 
     /// The operation that a key was used for, in its current state; `None` for a key that was not used. Callers ask before
@@ -353,6 +362,61 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::Fenced`], [`Error::Unavailable`].
     async fn hand_back(&self, id: OperationId, epoch: Epoch) -> Result<Operation, Error>;
+
+    /// Puts an attempt off before it has forked anything: the operation waits in the queue until `until`, for what
+    /// `waiting_for` says, and no deadline before `deadline_at` ends it. It dooms the attempt's files, and ends an operation
+    /// that was told to stop.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`], [`Error::NotAllowed`] after the begin of SNAPSHOT, [`Error::Unavailable`].
+    async fn defer(&self, id: OperationId, epoch: Epoch, until: Timestamp, deadline_at: Timestamp, waiting_for: String) -> Result<Operation, Error>;
+
+    /// Takes a place of a failure domain for a snapshot of one shard, if fewer than `limit` (at least 1) are taken there, and
+    /// if no other attempt that began to wait there is of an older operation, or of an earlier shard of the same one. Else
+    /// the attempt waits in its turn from now on, and is to ask again.
+    ///
+    /// Durable on return, over all processes. A place that is had already is granted again. Place and turn end with
+    /// [`Store::free_place`] and with the attempt, however that ends: by completion, retry, hand-back, another claim. An
+    /// attempt whose lease has lapsed loses them to the next that asks for the same domain; as it may be streaming still, this
+    /// bounds kindness and not safety.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`], [`Error::Cancelling`], [`Error::Invalid`] for a name that is none, [`Error::Unavailable`].
+    async fn take_place(&self, id: OperationId, epoch: Epoch, place: &Place, limit: usize) -> Result<Turn, Error>;
+
+    /// Frees a place, or a turn to wait for it. Nothing happens when the attempt does not have it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    async fn free_place(&self, id: OperationId, epoch: Epoch, place: &Place) -> Result<(), Error>;
+
+    /// Records what the source of the backup that an operation makes was, one row a shard; it replaces what an attempt before
+    /// has recorded. It is kept as long as the backup, and goes if that fails.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`], [`Error::Cancelling`], [`Error::Invalid`] when there are more than [`Lineage::SHARDS`] shards or
+    /// one does not fit its limits, [`Error::Unavailable`].
+    async fn record_lineage(&self, id: OperationId, epoch: Epoch, lineage: Vec<Lineage>) -> Result<(), Error>;
+
+    /// What the next backup of a cluster is compared with: the newest of the latest [`Baseline::LOOKS`] backups in that folder
+    /// that is AVAILABLE, not suspect, and has a lineage; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn baseline(&self, folder: &FolderId, cluster: &ClusterId) -> Result<Option<Baseline>, Error>;
+
+    /// The key of a cluster's hashes of key names: `fresh` becomes it if there is none. It never leaves the store otherwise,
+    /// and goes with the cluster's last backup. Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn sketch_key(&self, cluster: &ClusterId, fresh: SketchKey) -> Result<SketchKey, Error>;
 
     /// Ends the operation: its terminal state, the backup's row and the attempts change together, once.
     ///

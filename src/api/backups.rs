@@ -8,6 +8,7 @@ use crate::executor::{Draft, ExportRefused};
 use crate::operation::{BackupChanges, Door, Expiry, ExportTarget, ImportSource, Spec};
 use crate::pb::{managed, operation as wire, own};
 use crate::store::BackupFilter;
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -25,8 +26,9 @@ impl managed::backup_service_server::BackupService for Api {
     async fn list(&self, request: Request<managed::ListBackupsRequest>) -> Result<Response<managed::ListBackupsResponse>, Status> {
         let (grant, request) = request::reading(request)?;
         let page = Page::new(request.page_size, &request.page_token, "managed.backups", &[&request.folder_id])?;
-        let (backups, next_page_token) = self.backups(&BackupFilter::FolderAvailable(request::folder_id(&grant, &request.folder_id)?), &page).await?;
-        Ok(Response::new(managed::ListBackupsResponse { backups: backups.iter().map(convert::managed_backup).collect(), next_page_token }))
+        let filter = BackupFilter::FolderAvailable(request::folder_id(&grant, &request.folder_id)?);
+        let (backups, next_page_token) = self.backups(&filter, &page, |backup| Some(convert::managed_backup(backup))).await?;
+        Ok(Response::new(managed::ListBackupsResponse { backups, next_page_token }))
     }
 
     async fn delete(&self, request: Request<managed::DeleteBackupRequest>) -> Result<Response<wire::Operation>, Status> {
@@ -77,9 +79,9 @@ impl own::backup_service_server::BackupService for Api {
             "" => BackupFilter::Folder(folder.clone()),
             cluster => BackupFilter::Cluster(request::cluster_id(cluster)?),
         };
-        let (mut backups, next_page_token) = self.backups(&filter, &page).await?;
-        backups.retain(|backup| backup.folder_id == folder);
-        Ok(Response::new(own::ListBackupsResponse { backups: backups.iter().map(convert::own_backup).collect(), next_page_token }))
+        let shown = |backup: &Backup| (backup.folder_id == folder).then(|| convert::own_backup(backup));
+        let (backups, next_page_token) = self.backups(&filter, &page, shown).await?;
+        Ok(Response::new(own::ListBackupsResponse { backups, next_page_token }))
     }
 
     async fn update(&self, request: Request<own::UpdateBackupRequest>) -> Result<Response<wire::Operation>, Status> {
@@ -88,9 +90,6 @@ impl own::backup_service_server::BackupService for Api {
             return Ok(operation);
         }
         let id = self.backup(&grant, &request.backup_id).await?.id;
-        if request.clear_suspect {
-            return Err(status::precondition("STATE", &request.backup_id, "no suspicion lies on this backup; leave clear_suspect out"));
-        }
         let backup_id = request.backup_id.clone();
         let changes = changes(request)?;
         let operation = self.executor.change_backup(id, Door::Redkeep, Spec::UpdateBackup(changes), caller).await;
@@ -161,10 +160,14 @@ impl own::backup_service_server::BackupService for Api {
     }
 }
 
-/// Reads what is to change. Without a mask every field is meant, absent ones too.
+/// Reads what is to change. Without a mask every field is meant, absent ones too; but beside `clear_suspect` none is.
 fn changes(request: own::UpdateBackupRequest) -> Result<BackupChanges, Status> {
-    let mut changes = BackupChanges::default();
+    let mut changes = BackupChanges { clear_suspect: request.clear_suspect, ..BackupChanges::default() };
     let mask = request.update_mask.map(|mask| mask.paths).filter(|paths| !paths.is_empty());
+    if mask.is_none() && request.clear_suspect {
+        // Whoever asks for this alone does not mean to empty everything else.
+        return Ok(changes);
+    }
     let paths = mask.unwrap_or_else(|| ["name", "labels", "expires_at", "holds"].map(str::to_owned).to_vec());
     for path in paths {
         match path.as_str() {
@@ -187,13 +190,19 @@ impl Api {
         Ok(backup)
     }
 
-    /// A page of backups, newest first, with the next page's token.
-    pub(super) async fn backups(&self, filter: &BackupFilter, page: &Page) -> Result<(Vec<Backup>, String), Status> {
-        let after = page.after_id()?.map(BackupId::from_bytes);
-        // One more than the page holds tells whether there is another page.
-        let listed = self.executor.store().backups(filter, after, page.rows + 1).await;
-        let mut backups = listed.map_err(|error| status::store(error, "backup", ""))?;
-        let next = page.cut(&mut backups, |backup| backup.id.as_bytes().to_vec());
-        Ok((backups, next))
+    /// A page of backups, newest first, as `shown` makes messages of them, with the next page's token.
+    pub(super) async fn backups<M: Message>(
+        &self,
+        filter: &BackupFilter,
+        page: &Page,
+        shown: impl Fn(&Backup) -> Option<M> + Send + Sync,
+    ) -> Result<(Vec<M>, String), Status> {
+        let mut filling = page.fill()?;
+        while let Some((after, rows)) = filling.next() {
+            let listed = self.executor.store().backups(filter, after.map(BackupId::from_bytes), rows).await;
+            let batch = listed.map_err(|error| status::store(error, "backup", ""))?;
+            filling.take(&batch, rows, |backup| (*backup.id.as_bytes(), shown(backup)));
+        }
+        Ok(filling.end())
     }
 }

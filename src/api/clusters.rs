@@ -3,7 +3,7 @@
 use super::page::Page;
 use super::{Api, convert, request, status};
 use crate::auth::Grant;
-use crate::backup::{Labels, Name};
+use crate::backup::{Backup, Labels, Name};
 use crate::cluster::View;
 use crate::executor::Draft;
 use crate::fleet::Definition;
@@ -52,20 +52,19 @@ impl managed::cluster_service_server::ClusterService for Api {
         let (grant, request) = request::reading(request)?;
         let page = Page::new(request.page_size, &request.page_token, "cluster.operations", &[&request.cluster_id])?;
         let id = request::cluster_id(&request.cluster_id)?;
-        let (mut operations, next_page_token) = self.operations(&OperationFilter::Cluster(id), &page).await?;
-        operations.retain(|operation| grant.sees(&operation.folder_id));
+        let (operations, next_page_token) = self.operations(&OperationFilter::Cluster(id), &page, |operation| grant.sees(&operation.folder_id)).await?;
         self.known_or(&grant, &request.cluster_id, !operations.is_empty() || !page.after.is_empty())?;
-        Ok(Response::new(managed::ListClusterOperationsResponse { operations: operations.iter().map(convert::operation).collect(), next_page_token }))
+        Ok(Response::new(managed::ListClusterOperationsResponse { operations, next_page_token }))
     }
 
     async fn list_backups(&self, request: Request<managed::ListClusterBackupsRequest>) -> Result<Response<managed::ListClusterBackupsResponse>, Status> {
         let (grant, request) = request::reading(request)?;
         let page = Page::new(request.page_size, &request.page_token, "cluster.backups", &[&request.cluster_id])?;
         let id = request::cluster_id(&request.cluster_id)?;
-        let (mut backups, next_page_token) = self.backups(&BackupFilter::ClusterAvailable(id), &page).await?;
-        backups.retain(|backup| grant.sees(&backup.folder_id));
+        let shown = |backup: &Backup| grant.sees(&backup.folder_id).then(|| convert::managed_backup(backup));
+        let (backups, next_page_token) = self.backups(&BackupFilter::ClusterAvailable(id), &page, shown).await?;
         self.known_or(&grant, &request.cluster_id, !backups.is_empty() || !page.after.is_empty())?;
-        Ok(Response::new(managed::ListClusterBackupsResponse { backups: backups.iter().map(convert::managed_backup).collect(), next_page_token }))
+        Ok(Response::new(managed::ListClusterBackupsResponse { backups, next_page_token }))
     }
 
     async fn list_hosts(&self, request: Request<managed::ListClusterHostsRequest>) -> Result<Response<managed::ListClusterHostsResponse>, Status> {

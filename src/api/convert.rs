@@ -93,6 +93,7 @@ pub(super) fn progress(operation: &Operation) -> own::Progress {
         (_, None) => own::progress::Step::Unspecified,
     };
     let (waiting_for, next_attempt_at) = match &operation.state {
+        State::Queued { not_before } if !waiting_for.is_empty() => (waiting_for.clone(), Some(timestamp(*not_before))),
         State::Queued { not_before } if operation.last_failure.is_some() => ("the next attempt".to_owned(), Some(timestamp(*not_before))),
         State::Queued { .. } => ("a worker".to_owned(), None),
         State::Running { .. } => (waiting_for.clone(), None),

@@ -49,9 +49,8 @@ impl own::operation_service_server::OperationService for Api {
             "" => OperationFilter::Folder(folder.clone()),
             cluster => OperationFilter::Cluster(request::cluster_id(cluster)?),
         };
-        let (mut operations, next_page_token) = self.operations(&filter, &page).await?;
-        operations.retain(|operation| operation.folder_id == folder);
-        Ok(Response::new(own::ListOperationsResponse { operations: operations.iter().map(convert::operation).collect(), next_page_token }))
+        let (operations, next_page_token) = self.operations(&filter, &page, |operation| operation.folder_id == folder).await?;
+        Ok(Response::new(own::ListOperationsResponse { operations, next_page_token }))
     }
 
     async fn wait(&self, request: Request<own::WaitOperationRequest>) -> Result<Response<own::OperationState>, Status> {
@@ -154,16 +153,22 @@ impl Api {
         Ok(Some(Response::new(convert::operation(&operation))))
     }
 
-    /// A page of operations, newest first, with the next page's token.
-    pub(super) async fn operations(&self, filter: &OperationFilter, page: &Page) -> Result<(Vec<Operation>, String), Status> {
-        let after = page.after_id()?.map(OperationId::from_bytes);
-        // One more than the page holds tells whether there is another page.
-        let listed = self.executor.store().list(filter, after, page.rows + 1).await;
-        let mut operations = listed.map_err(|error| status::store(error, "operation", ""))?;
-        let next = page.cut(&mut operations, |operation| operation.id.as_bytes().to_vec());
-        for operation in &mut operations {
-            self.executor.refine(operation);
+    /// A page of operations, newest first, those that `is_shown` lets through, with the next page's token.
+    pub(super) async fn operations(
+        &self,
+        filter: &OperationFilter,
+        page: &Page,
+        is_shown: impl Fn(&Operation) -> bool + Send + Sync,
+    ) -> Result<(Vec<wire::Operation>, String), Status> {
+        let mut filling = page.fill()?;
+        while let Some((after, rows)) = filling.next() {
+            let listed = self.executor.store().list(filter, after.map(OperationId::from_bytes), rows).await;
+            let mut batch = listed.map_err(|error| status::store(error, "operation", ""))?;
+            for operation in &mut batch {
+                self.executor.refine(operation);
+            }
+            filling.take(&batch, rows, |operation| (*operation.id.as_bytes(), is_shown(operation).then(|| convert::operation(operation))));
         }
-        Ok((operations, next))
+        Ok(filling.end())
     }
 }

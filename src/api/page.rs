@@ -6,10 +6,17 @@ use super::status::invalid;
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use prost::Message;
 use tonic::Status;
 
 /// Rows of a page when the caller says nothing.
 const DEFAULT_ROWS: usize = 100;
+
+/// Most bytes of the rows of a page: clients take messages of 4 MiB unless they are told otherwise. One row is on every page.
+const PAGE_BYTES: usize = 3 << 20;
+
+/// Most rows that are read at once for a page: rows can be long.
+const READ_ROWS: usize = 100;
 
 /// Bytes of the filter's digest in a token.
 const BINDING_BYTES: usize = 8;
@@ -54,6 +61,11 @@ impl Page {
         rows.last().map(|row| self.token(&key(row))).unwrap_or_default()
     }
 
+    /// Begins to fill the page with rows that are read in batches.
+    pub(super) fn fill<M: Message>(&self) -> Result<Filling<'_, M>, Status> {
+        Ok(Filling { page: self, rows: Vec::new(), bytes: 0, passed: 0, last: self.after_id()?, state: Filled::Partly })
+    }
+
     /// Takes this page out of a whole list that is in order of its keys.
     pub(super) fn of<T>(&self, all: Vec<T>, key: impl Fn(&T) -> String) -> (Vec<T>, String) {
         // Names can be longer than a token, so their digest stands for them.
@@ -66,6 +78,62 @@ impl Page {
 
     fn token(&self, key: &[u8]) -> String {
         URL_SAFE_NO_PAD.encode([&self.binding, key].concat())
+    }
+}
+
+/// Whether a page takes more rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filled {
+    Partly,
+    /// There are no more rows.
+    Ended,
+    /// There are more rows than the page takes.
+    Full,
+}
+
+/// A page that is being filled with rows that have identifiers of 16 bytes.
+pub(super) struct Filling<'a, M> {
+    page: &'a Page,
+    rows: Vec<M>,
+    bytes: usize,
+    /// Rows that were looked at, those that are not shown too.
+    passed: usize,
+    last: Option<[u8; 16]>,
+    state: Filled,
+}
+
+impl<M: Message> Filling<'_, M> {
+    /// After which row the next batch begins, and how many rows it has; `None` once the page is filled.
+    pub(super) fn next(&self) -> Option<(Option<[u8; 16]>, usize)> {
+        // One more than the page holds tells whether there is another page.
+        (self.state == Filled::Partly).then(|| (self.last, (self.page.rows + 1 - self.passed).min(READ_ROWS)))
+    }
+
+    /// Takes a batch; `row` gives the identifier, and the message unless the row is not shown.
+    pub(super) fn take<R>(&mut self, batch: &[R], asked: usize, row: impl Fn(&R) -> ([u8; 16], Option<M>)) {
+        for (id, message) in batch.iter().map(row) {
+            let length = message.as_ref().map_or(0, Message::encoded_len);
+            if self.passed == self.page.rows || (!self.rows.is_empty() && self.bytes + length > PAGE_BYTES) {
+                self.state = Filled::Full;
+                return;
+            }
+            self.bytes += length;
+            self.passed += 1;
+            self.last = Some(id);
+            self.rows.extend(message);
+        }
+        if batch.len() < asked {
+            self.state = Filled::Ended;
+        }
+    }
+
+    /// The rows with the token of the next page; it is empty at the end.
+    pub(super) fn end(self) -> (Vec<M>, String) {
+        let token = match (self.state, self.last) {
+            (Filled::Full, Some(last)) => self.page.token(&last),
+            (Filled::Full | Filled::Partly | Filled::Ended, _) => String::new(),
+        };
+        (self.rows, token)
     }
 }
 
@@ -108,6 +176,40 @@ mod tests {
         }
         let (rows, token) = page(&token, "a").unwrap().of(all, |n| n.to_string());
         assert_eq!((rows, token), (vec![4], String::new()));
+    }
+
+    /// Fills a page from texts of these lengths, in order; gives how many it has and whether there is another.
+    fn filled(page: &Page, lengths: &[usize]) -> (usize, bool) {
+        let rows: Vec<(u128, String)> = (1..).zip(lengths).map(|(id, length)| (id, "x".repeat(*length))).collect();
+        let mut filling = page.fill::<String>().unwrap();
+        while let Some((after, limit)) = filling.next() {
+            assert!(limit <= READ_ROWS);
+            let start = after.map_or(0, |after| u128::from_be_bytes(after) as usize);
+            let batch: Vec<_> = rows[start..].iter().take(limit).collect();
+            filling.take(&batch, limit, |(id, text)| (id.to_be_bytes(), (!text.is_empty()).then(|| text.clone())));
+        }
+        let (rows, token) = filling.end();
+        (rows.len(), !token.is_empty())
+    }
+
+    #[test]
+    fn a_page_ends_by_rows_or_by_bytes() {
+        let page = |rows| Page::new(rows, "", "l", &[]).unwrap();
+        for (rows, lengths, expected) in [
+            (2, vec![], (0, false)),
+            (2, vec![1, 1], (2, false)),
+            (2, vec![1, 1, 1], (2, true)),
+            (1000, vec![1; 1000], (1000, false)),
+            (1000, vec![1; 1001], (1000, true)),
+            // What is not shown counts as looked at.
+            (2, vec![0, 1, 1], (1, true)),
+            (1000, vec![1 << 20; 5], (2, true)),
+            (1000, vec![4 << 20, 1], (1, true)),
+            (1000, vec![1, 4 << 20], (1, true)),
+            (1000, vec![4 << 20], (1, false)),
+        ] {
+            assert_eq!(filled(&page(rows), &lengths), expected, "{rows} of {} rows", lengths.len());
+        }
     }
 
     #[test]

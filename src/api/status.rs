@@ -135,6 +135,7 @@ pub(super) fn store(error: store::Error, kind: &str, subject: &str) -> Status {
             let message = format!("{count} operations read {kind} {} already; try again when one of them has ended", shown(subject));
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
+        store::Error::NotSuspect => precondition("STATE", subject, format!("no suspicion lies on {kind} {}; leave clear_suspect out", shown(subject))),
         store::Error::Held(reason) => {
             precondition("HOLD", subject, format!("{kind} {} is held: {reason}; lift the hold with redkeep.v1.BackupService.Update first", shown(subject)))
         }

@@ -74,6 +74,12 @@ pub struct ShardManifest {
     pub upload_ended_at: Timestamp,
     /// What the walk found.
     pub walk: rdb::Summary,
+    /// Id of the source's history before that one; empty where that was not kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub replication_id2: String,
+    /// Keys that the source said it has, before the snapshot.
+    #[serde(default)]
+    pub source_keys: u64,
     /// Slots that the shard owned; empty outside of cluster mode.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slots: Vec<SlotRange>,

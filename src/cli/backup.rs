@@ -124,12 +124,12 @@ fn update_request(args: UpdateBackup, now: DateTime<Utc>) -> Result<own::UpdateB
         labels: labels(args.labels)?,
         expires_at: args.expires.and_then(|expires: Expires| expires.at(now)).map(text::stamp),
         holds: args.holds,
-        clear_suspect: false,
+        clear_suspect: args.clear_suspect,
     })
 }
 
 fn rows_text(backups: &[Backup], now: DateTime<Utc>) -> String {
-    let mut grid = Grid::new(&["ID", "NAME", "CLUSTER", "STATE", "LEVEL", "SIZE", "STORED", "KEYS", "CREATED", "AGE", "EXPIRES", "HELD"]);
+    let mut grid = Grid::new(&["ID", "NAME", "CLUSTER", "STATE", "LEVEL", "SIZE", "STORED", "KEYS", "CREATED", "AGE", "EXPIRES", "HELD", "SUSPECT"]);
     for backup in backups {
         let created = text::instant(backup.created_at.as_ref());
         let amount = |number: i64, show: fn(i64) -> String| if backup.shards.is_empty() { "-".to_owned() } else { show(number) };
@@ -146,9 +146,15 @@ fn rows_text(backups: &[Backup], now: DateTime<Utc>) -> String {
             text::age(created, now).into(),
             text::instant(backup.expires_at.as_ref()).map_or_else(|| "never".to_owned(), |instant| text::distance(instant, now)).into(),
             if backup.holds.is_empty() { "-" } else { "yes" }.into(),
+            if is_suspect(backup) { "yes" } else { "-" }.into(),
         ]);
     }
     grid.text()
+}
+
+/// Whether its source looked wrong and nobody has cleared that.
+fn is_suspect(backup: &Backup) -> bool {
+    backup.suspicion.as_ref().is_some_and(|suspicion| suspicion.cleared_at.is_none())
 }
 
 fn keys(backup: &Backup) -> i64 {
@@ -189,6 +195,17 @@ fn facts(backup: &Backup, now: DateTime<Utc>) -> String {
     for hold in &backup.holds {
         let since = text::time(instant(&hold.created_at));
         facts.add("Hold", format!("{} (by {} at {since})", text::escape(&hold.reason), text::or_dash(&hold.created_by)));
+    }
+    if let Some(suspicion) = &backup.suspicion {
+        for reason in &suspicion.reasons {
+            facts.add("SUSPECT", text::escape(reason));
+        }
+        let cleared = instant(&suspicion.cleared_at).map(|at| format!("by {} at {}", text::or_dash(&suspicion.cleared_by), text::time(Some(at))));
+        match cleared {
+            Some(cleared) => facts.add("Cleared", cleared),
+            None => facts
+                .add("What to do", format!("look at the source; if it is as it should be: redkeep backup update {} --clear-suspect", text::escape(&backup.id))),
+        }
     }
     if !backup.shards.is_empty() {
         let compression = text::or_dash(&backup.compression);
@@ -293,9 +310,11 @@ mod tests {
             ("--label a=b --expires never", vec!["labels", "expires_at"]),
             ("--no-labels --no-holds", vec!["labels", "holds"]),
             ("--hold why --expires 1d", vec!["expires_at", "holds"]),
+            ("--clear-suspect", vec![]),
         ] {
             let request = update(&format!("redkeep backup update b {flags}"));
             assert_eq!(request.update_mask.unwrap().paths, paths, "{flags}");
+            assert_eq!(request.clear_suspect, flags.contains("clear-suspect"), "{flags}");
             assert_eq!(request.expires_at.map(|at| at.seconds), flags.contains("1d").then_some(1_893_456_000 + 86400), "{flags}");
         }
     }
@@ -341,6 +360,21 @@ mod tests {
             holds: vec![hold],
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn a_suspicion_is_told_with_what_to_do() {
+        let suspicion = own::Suspicion { reasons: vec!["the source is empty".to_owned()], ..Default::default() };
+        let suspect = Backup { suspicion: Some(suspicion.clone()), ..sample() };
+        let now = DateTime::from_timestamp(1_893_463_200, 0).unwrap();
+        let told = describe(&suspect, now);
+        assert!(told.contains("the source is empty") && told.contains("redkeep backup update b1 --clear-suspect"), "{told}");
+        let stamp = Some(prost_types::Timestamp { seconds: 1_893_456_000, nanos: 0 });
+        let cleared = Backup { suspicion: Some(own::Suspicion { cleared_by: "me".to_owned(), cleared_at: stamp, ..suspicion }), ..sample() };
+        let told = describe(&cleared, now);
+        assert!(told.contains("by me at 2030-01-01T00:00:00Z") && !told.contains("--clear-suspect"), "{told}");
+        let marks = |backup: &Backup| rows_text(std::slice::from_ref(backup), now).lines().nth(1).unwrap().trim_end().ends_with("yes");
+        assert_eq!((marks(&suspect), marks(&cleared), marks(&sample())), (true, false, false));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The `[[clusters]]` of the configuration.
 
 use super::section::Section;
+use crate::cluster::window::{BadWindow, Windows};
 use crate::cluster::{ClusterId, Flavor};
 use crate::fleet::{Definition, Node, Origin, PasswordSource, Sentinel};
 use crate::redis::sentinel::SENTINELS;
@@ -8,6 +9,7 @@ use crate::redis::tls::{Authorities, BadTls, Tls};
 use crate::redis::topology::HOSTS;
 use crate::redis::{Address, BadAddress};
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
@@ -28,6 +30,8 @@ const PEM_BYTES: u64 = 1024 * 1024;
 const MASTER_CHARS: usize = 200;
 /// Most addresses of an address map.
 const ADDRESSES: usize = 2048;
+/// Longest name of a failure domain, in bytes.
+const DOMAIN_BYTES: usize = 255;
 /// Most virtual processors, and most memory in GiB, that a flavor may tell.
 const FLAVOR_MOST: u64 = 1_000_000;
 
@@ -104,6 +108,7 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
     let tls = tls(section, base);
     let flavor = flavor(section.section("flavor"));
     let zone = section.optional_text("zone");
+    let no_snapshot = no_snapshot(section);
     let allow_primary = section.flag("allow_primary");
     let allow_output_buffer_risk = section.flag("allow_output_buffer_risk");
     let portable_dump = section.flag("portable_dump");
@@ -129,6 +134,26 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
         origin: Origin::Configured,
         is_adopting: false,
         flavor,
+        no_snapshot,
+    })
+}
+
+/// Reads `no_snapshot = ["mon-fri 08:00-20:00"]` with its `time_zone`.
+fn no_snapshot(section: &mut Section<'_>) -> Windows {
+    let zone = match section.text("time_zone", "UTC").parse::<Tz>() {
+        Ok(zone) => zone,
+        Err(_) => {
+            section.fault("time_zone", "must be the name of a time zone, such as Europe/Berlin");
+            Tz::UTC
+        }
+    };
+    let windows = Windows::new(zone, &section.texts("no_snapshot"));
+    windows.unwrap_or_else(|(index, bad)| {
+        match bad {
+            BadWindow::Form | BadWindow::Empty => section.fault(&format!("no_snapshot[{index}]"), &bad.to_string()),
+            BadWindow::TooMany | BadWindow::Always => section.fault("no_snapshot", &bad.to_string()),
+        }
+        Windows::default()
     })
 }
 
@@ -303,7 +328,13 @@ fn nodes(section: &mut Section<'_>, has_sentinels: bool) -> Vec<Node> {
             }
             bytes
         });
-        let failure_domain = rest.as_mut().and_then(|node| node.optional_text("failure_domain"));
+        let failure_domain = rest.as_mut().and_then(|node| {
+            let domain = node.optional_text("failure_domain")?;
+            if domain.is_empty() || domain.len() > DOMAIN_BYTES || domain.chars().any(char::is_control) {
+                node.fault("failure_domain", &format!("must have 1 to {DOMAIN_BYTES} bytes without control characters"));
+            }
+            Some(domain)
+        });
         if let Some(node) = rest {
             node.end();
         }

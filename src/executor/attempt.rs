@@ -5,11 +5,12 @@
 use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, record};
 use crate::artifacts::Folder;
 use crate::backup::BackupId;
+use crate::cluster::Timestamp;
 use crate::failure::{Failure, Reason};
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step};
 use crate::snapshot::{Meter, Waits};
 use crate::store::{self, Completion};
-use crate::telemetry::metrics::{FENCED, HAND_BACKS, RETRIES, STEP_SECONDS};
+use crate::telemetry::metrics::{FENCED, HAND_BACKS, RETRIES, STEP_SECONDS, WINDOW_WAITS};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -33,6 +34,13 @@ pub(super) enum End {
         failure: Failure,
         /// Least wait.
         wait: Duration,
+    },
+    /// It may not go on at this time of day, and has begun nothing; another attempt follows from `until` on.
+    Deferred {
+        /// When it may.
+        until: Timestamp,
+        /// What is waited for, in words.
+        waiting_for: String,
     },
     /// It failed, and another attempt would not help.
     Failed(Failure),
@@ -237,6 +245,8 @@ pub(super) async fn run(inner: Arc<Inner>, operation: Operation) {
     }
     record_end(&context, end, started.elapsed()).await;
     inner.changed(id);
+    // With its end it has no place any more.
+    inner.places.notify_waiters();
     inner.work.notify_one();
     inner.rubbish.notify_one();
 }
@@ -312,6 +322,7 @@ async fn record_end(context: &Context, end: End, elapsed: Duration) {
             End::Done(completion) => inner.store.complete(id, epoch, (**completion).clone()).await,
             End::Failed(failure) => inner.store.complete(id, epoch, Completion { outcome: Outcome::Failed(failure.clone()), backup: None }).await,
             End::Retry { fault, failure, wait } => inner.store.retry(id, epoch, *wait, *fault, failure.clone()).await,
+            End::Deferred { until, waiting_for } => inner.store.defer(id, epoch, *until, inner.deadline(*until), waiting_for.clone()).await,
             // In the state CANCELLING this ends it; in RUNNING it goes back to the queue.
             End::Stopped => inner.store.hand_back(id, epoch).await,
             End::Fenced => {
@@ -344,6 +355,7 @@ async fn record_end(context: &Context, end: End, elapsed: Duration) {
 fn count_end(context: &Context, operation: &Operation, end: &End) {
     match (&operation.state, end) {
         (State::Queued { .. }, End::Retry { failure, .. }) => context.inner.count(&RETRIES, &[failure.reason.as_str()]),
+        (State::Queued { .. }, End::Deferred { .. }) => context.inner.count(&WINDOW_WAITS, &[]),
         (State::Queued { .. }, _) => context.inner.count(&HAND_BACKS, &[]),
         (State::Succeeded(_), _) => {
             let (step, _) = *lock(&context.since);
@@ -359,6 +371,9 @@ fn log_end(operation: &Operation, end: &End, elapsed: Duration) {
     match (&operation.state, end) {
         (State::Queued { not_before }, End::Retry { failure, .. }) => {
             tracing::warn!(operation.id = %id, %epoch, elapsed_ms, reason = %failure.reason, not_before = %not_before, "an attempt failed, another follows: {failure}");
+        }
+        (State::Queued { not_before }, End::Deferred { .. }) => {
+            tracing::info!(operation.id = %id, %epoch, elapsed_ms, not_before = %not_before, "no snapshot may start now; the operation waits");
         }
         (State::Queued { .. }, _) => tracing::info!(operation.id = %id, %epoch, elapsed_ms, "an attempt was handed back"),
         (State::Failed(failure), _) => tracing::error!(operation.id = %id, %epoch, elapsed_ms, reason = %failure.reason, "the operation failed: {failure}"),

@@ -1,12 +1,12 @@
 //! Taking a backup, told top to bottom: PREFLIGHT, SNAPSHOT, SEAL, PUBLISH.
 
 use super::attempt::{Context, End};
-use super::coverage;
-use super::fault;
+use super::permit::Permit;
 use super::shards::{self, Chosen};
+use super::{coverage, fault, suspect, window};
 use crate::artifacts::manifest::{FORMAT_VERSION, MANIFEST, MARKER, Manifest, Marker, ShardManifest};
 use crate::artifacts::{self, Folder};
-use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Labels, Minimum, Shard, State};
+use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Labels, Minimum, Shard, State, Suspicion};
 use crate::cluster::{Health, View};
 use crate::failure::{Failure, Reason};
 use crate::fleet::Definition;
@@ -17,7 +17,6 @@ use crate::telemetry::crash_point;
 use aws_lc_rs::digest;
 use chrono::Utc;
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// Room that storage must have before a source is forked for it, in bytes.
 pub(super) const ROOM_BYTES: u64 = 16 * 1024 * 1024;
@@ -46,12 +45,16 @@ async fn attempt(context: &Context) -> Result<End, End> {
         .fleet
         .get(&context.operation.cluster_id)
         .ok_or_else(|| End::Failed(Failure::new(Reason::Gone, format!("cluster {} is not known any more", context.operation.cluster_id))))?;
+    window::check(context, &cluster)?;
     let (shards, permit) = preflight(context, &cluster, &attempt).await?;
+    let sketch = suspect::key(context).await?;
 
+    // The wait for the machine may have been long.
+    window::check(context, &cluster)?;
     context.step(Step::Snapshot, None).await?;
     crash_point("snapshot");
     let slots = coverage::Before::of(&shards);
-    let mut shards = shards::take(context, &cluster, &attempt, shards, permit).await?;
+    let mut shards = shards::take(context, &cluster, &attempt, shards, permit, sketch).await?;
     coverage::look_again(context, &cluster, &slots, &mut shards).await?;
 
     context.step(Step::Seal, None).await?;
@@ -60,7 +63,8 @@ async fn attempt(context: &Context) -> Result<End, End> {
         seal(context, &attempt, shard).await?;
     }
 
-    let manifest = manifest(context, shards).await?;
+    let suspicion = suspect::examine(context, &shards).await?;
+    let manifest = manifest(context, shards, suspicion).await?;
     let bytes = encode(&manifest)?;
     let publication = Publication { epoch: context.epoch(), since: Utc::now(), manifest_sha256: hex_sha256(&bytes) };
     // The record keeps how far it came, also when all of it took less than a heartbeat.
@@ -72,7 +76,7 @@ async fn attempt(context: &Context) -> Result<End, End> {
 }
 
 /// Finds sources that may be used, and proves that storage can be written, before anything is forked.
-async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) -> Result<(Vec<Chosen>, OwnedSemaphorePermit), End> {
+async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) -> Result<(Vec<Chosen>, Permit), End> {
     context.wait_for("the servers to answer");
     let shards = shards::choose(context, cluster).await?;
     let used = shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(shard.facts.used_memory_bytes));
@@ -112,7 +116,7 @@ pub(super) async fn seal(context: &Context, attempt: &Folder, shard: &ShardManif
     Ok(())
 }
 
-pub(super) async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) -> Result<Manifest, End> {
+pub(super) async fn manifest(context: &Context, mut shards: Vec<ShardManifest>, suspicion: Option<Suspicion>) -> Result<Manifest, End> {
     let draft = context.inner.store.backup(context.backup_id()?).await?;
     for shard in &mut shards {
         shard.walk.databases.truncate(MANIFEST_DATABASES);
@@ -138,7 +142,7 @@ pub(super) async fn manifest(context: &Context, mut shards: Vec<ShardManifest>) 
         skew_millis: u64::try_from(skew).unwrap_or(0),
         shards,
         age_recipients: context.inner.storage.encryption().recipient_names(),
-        suspicion: draft.suspicion,
+        suspicion,
     })
 }
 

@@ -46,7 +46,7 @@ async fn attempt(context: &Context, source: &ImportSource) -> Result<End, End> {
     for shard in &shards {
         backup::seal(context, &attempt, shard).await?;
     }
-    let bytes = backup::encode(&backup::manifest(context, shards).await?)?;
+    let bytes = backup::encode(&backup::manifest(context, shards, None).await?)?;
     let publication = Publication { epoch: context.epoch(), since: Utc::now(), manifest_sha256: backup::hex_sha256(&bytes) };
     // The record keeps how far it came, also when all of it took less than a heartbeat.
     context.record_progress().await?;

@@ -7,7 +7,7 @@ use super::attempt::{Context, End};
 use super::fault;
 use crate::artifacts::manifest::{FACTS, Facts};
 use crate::artifacts::{self, Folder};
-use crate::backup::{Backup, Hold};
+use crate::backup::{Backup, Cleared, Hold};
 use crate::failure::{Failure, Reason};
 use crate::operation::{BackupChanges, Outcome, Response};
 use crate::store::Completion;
@@ -41,6 +41,11 @@ fn apply(backup: &mut Backup, changes: &BackupChanges, context: &Context) {
     }
     if let Some(expires_at) = changes.expires_at {
         backup.expires_at = expires_at.instant();
+    }
+    if changes.clear_suspect
+        && let Some(suspicion) = backup.suspicion.as_mut().filter(|suspicion| suspicion.cleared.is_none())
+    {
+        suspicion.cleared = Some(Cleared { by: context.operation.created_by.clone(), at: context.operation.created_at });
     }
     if let Some(reasons) = &changes.holds {
         let standing = std::mem::take(&mut backup.holds);

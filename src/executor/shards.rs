@@ -2,6 +2,7 @@
 
 use super::attempt::{Context, End};
 use super::backup::internal;
+use super::permit::{self, Permit};
 use super::{fault, impact, side};
 use crate::artifacts::Folder;
 use crate::artifacts::manifest::ShardManifest;
@@ -13,17 +14,15 @@ use crate::redis::Target;
 use crate::redis::facts::Facts;
 use crate::redis::replication::{Dialect, OutputBuffer};
 use crate::snapshot::{self, Meter};
+use crate::store::SketchKey;
 use crate::telemetry::metrics::{FORKS, SNAPSHOT_BYTES};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-
-/// What a snapshot waits for while another is taken of its machine.
-const MACHINE: &str = "another snapshot on the same machine to end";
 
 /// A shard with the source that was chosen for it.
 #[derive(Clone, Debug)]
@@ -59,19 +58,17 @@ fn chosen(context: &Context, cluster: &Definition, check: Check) -> Result<Vec<C
 }
 
 /// Waits for the machine of one of the shards, and puts that shard first. With it the first snapshot can begin at once.
-pub(super) async fn first_machine(context: &Context, cluster: &Definition, mut shards: Vec<Chosen>) -> Result<(Vec<Chosen>, OwnedSemaphorePermit), End> {
+pub(super) async fn first_machine(context: &Context, cluster: &Definition, mut shards: Vec<Chosen>) -> Result<(Vec<Chosen>, Permit), End> {
     loop {
         for (index, shard) in shards.iter().enumerate() {
-            let machine = context.inner.machine(cluster.failure_domain(&shard.target.address));
-            if let Ok(permit) = machine.try_acquire_owned() {
+            if let Some(permit) = permit::try_take(context, &cluster.failure_domain(&shard.target.address), &shard.name).await? {
                 shards.swap(0, index);
                 return Ok((shards, permit));
             }
         }
-        context.wait_for(MACHINE);
         let Some(first) = shards.first() else { return Err(internal("a cluster without shards")) };
         let (shard_name, name) = (first.name.clone(), cluster.failure_domain(&first.target.address));
-        let permit = context.inner.wait_for_machine(context.inner.machine(name.clone())).await.ok_or_else(|| internal("the queue of the machine is closed"))?;
+        let permit = permit::take_aside(context, &name, &shard_name, |what| context.wait_for(what)).await?.permit;
         // The wait may have been long: a replica may be the primary by now, so the sources are chosen anew.
         context.wait_for("the servers to answer");
         shards = choose(context, cluster).await?;
@@ -79,6 +76,7 @@ pub(super) async fn first_machine(context: &Context, cluster: &Definition, mut s
             shards.swap(0, index);
             return Ok((shards, permit));
         }
+        permit.free().await;
     }
 }
 
@@ -89,12 +87,14 @@ pub(super) async fn take(
     cluster: &Definition,
     attempt: &Folder,
     shards: Vec<Chosen>,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
+    sketch: SketchKey,
 ) -> Result<Vec<ShardManifest>, End> {
     let work = Work {
         context,
         cluster,
         attempt,
+        sketch,
         turns: Semaphore::new(context.inner.options.shards_at_once),
         stop: context.stop.child_token(),
         forked: AtomicBool::new(false),
@@ -140,6 +140,8 @@ struct Work<'a> {
     context: &'a Context,
     cluster: &'a Definition,
     attempt: &'a Folder,
+    /// Key of the hashes by which the source is known again.
+    sketch: SketchKey,
     /// Bounds the snapshots at once.
     turns: Semaphore,
     stop: CancellationToken,
@@ -148,7 +150,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn one(&self, shard: Chosen, permit: Option<OwnedSemaphorePermit>, meter: Arc<Meter>) -> Result<ShardManifest, End> {
+    async fn one(&self, shard: Chosen, permit: Option<Permit>, meter: Arc<Meter>) -> Result<ShardManifest, End> {
         let taken = tokio::select! {
             taken = self.take(shard, permit, &meter) => taken,
             // One that only waits ends at once; one that is under way ends by itself, and tells whether its source forked.
@@ -165,7 +167,7 @@ impl Work<'_> {
         }
     }
 
-    async fn take(&self, shard: Chosen, permit: Option<OwnedSemaphorePermit>, meter: &Arc<Meter>) -> Result<ShardManifest, End> {
+    async fn take(&self, shard: Chosen, permit: Option<Permit>, meter: &Arc<Meter>) -> Result<ShardManifest, End> {
         meter.wait_for("its turn among the shards");
         let _turn = self.turns.acquire().await.map_err(|_| internal("the turns of the shards are closed"))?;
         let (shard, permit) = match permit {
@@ -181,6 +183,7 @@ impl Work<'_> {
             dialect: if self.cluster.portable_dump { Dialect::Portable } else { Dialect::Own },
             slots: shard.slots,
             pace: self.context.inner.pace.clone(),
+            sketch: self.sketch,
         };
         let side = side::store(self.context, &request).await?;
         let taken = impact::take(self.context, &request, meter, &self.stop).await;
@@ -188,20 +191,18 @@ impl Work<'_> {
         let mut manifest = taken.map_err(|error| fault::snapshot(&self.context.operation, &shard.target.name, error))?;
         manifest.side = Some(side);
         // From here on the machine is not concerned, however long storage takes.
-        drop(permit);
+        permit.free().await;
         Ok(manifest)
     }
 
     /// Waits for the machine of a shard's source, which is chosen anew when that took time.
-    async fn machine(&self, mut shard: Chosen, meter: &Meter) -> Result<(Chosen, OwnedSemaphorePermit), End> {
+    async fn machine(&self, mut shard: Chosen, meter: &Meter) -> Result<(Chosen, Permit), End> {
         loop {
             let name = self.cluster.failure_domain(&shard.target.address);
-            let machine = self.context.inner.machine(name.clone());
-            if let Ok(permit) = Arc::clone(&machine).try_acquire_owned() {
-                return Ok((shard, permit));
+            let taken = permit::take(self.context, &name, &shard.name, |what| meter.wait_for(what)).await?;
+            if !taken.has_waited {
+                return Ok((shard, taken.permit));
             }
-            meter.wait_for(MACHINE);
-            let permit = machine.acquire_owned().await.map_err(|_| internal("the queue of the machine is closed"))?;
             let anew = choose(self.context, self.cluster).await?.into_iter().find(|other| other.name == shard.name);
             let Some(anew) = anew else {
                 let message = format!("{} is no shard of cluster {} any more", shard.name, self.cluster.id);
@@ -212,8 +213,9 @@ impl Work<'_> {
             shard = Chosen { slots: shard.slots, moves: shard.moves, ..anew };
             self.context.retrack(progress(&shard));
             if self.cluster.failure_domain(&shard.target.address) == name {
-                return Ok((shard, permit));
+                return Ok((shard, taken.permit));
             }
+            taken.permit.free().await;
         }
     }
 

@@ -240,6 +240,7 @@ impl Refusal {
             | store::Error::NoCluster
             | store::Error::ClusterTaken(_)
             | store::Error::KeyReused
+            | store::Error::NotSuspect
             | store::Error::Fenced(_)
             | store::Error::Cancelling
             | store::Error::NotAllowed(_)

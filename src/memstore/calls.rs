@@ -13,10 +13,13 @@ use crate::cluster::{ClusterId, FolderId};
 use crate::executor::{Draft, ExportRefused};
 use crate::fleet::PROBE_TIMEOUT;
 use crate::operation::{Door, ExportTarget, Spec};
-use crate::store::{BackupFilter, PAGE_ROWS};
+use crate::store::BackupFilter;
 use axum::http::StatusCode;
 use std::ops::ControlFlow;
 use tokio::sync::MutexGuard;
+
+/// Most rows that are read at once: rows can be long.
+const READ_ROWS: usize = 100;
 
 impl Calls {
     pub(super) async fn create(&self, visitor: &Visitor, members: Members) -> Result<Answer, Refusal> {
@@ -135,8 +138,8 @@ impl Calls {
     async fn each(&self, filter: &BackupFilter, mut see: impl FnMut(Backup) -> ControlFlow<()>) -> Result<(), Refusal> {
         let (mut after, mut seen) = (None, 0);
         while seen < LOOKED_AT {
-            let page = self.executor.store().backups(filter, after, PAGE_ROWS).await.map_err(|error| Refusal::of_store(error, ""))?;
-            let is_last = page.len() < PAGE_ROWS;
+            let page = self.executor.store().backups(filter, after, READ_ROWS).await.map_err(|error| Refusal::of_store(error, ""))?;
+            let is_last = page.len() < READ_ROWS;
             seen += page.len();
             after = page.last().map(|backup| backup.id);
             if page.into_iter().any(|backup| see(backup).is_break()) || is_last {

@@ -77,6 +77,17 @@ pub enum Event {
         /// Its attempt.
         epoch: Epoch,
     },
+    /// The attempt may not go on at this time of day; it ends before anything was forked, and nothing is counted.
+    Defer {
+        /// Its attempt.
+        epoch: Epoch,
+        /// Earliest start of the next one.
+        until: Timestamp,
+        /// No attempt starts after this instant, if that is later than what held before.
+        deadline_at: Timestamp,
+        /// What is waited for, in words.
+        waiting_for: String,
+    },
     /// The work ended.
     Complete {
         /// Its attempt.
@@ -129,6 +140,7 @@ impl Operation {
                 | Event::Progress { epoch, .. }
                 | Event::Retry { epoch, .. }
                 | Event::HandBack { epoch }
+                | Event::Defer { epoch, .. }
                 | Event::Complete { epoch, .. } => Err(Refused::Fenced { sent: epoch, latest: self.epoch }),
             };
         }
@@ -162,6 +174,10 @@ impl Operation {
                 self.guard(epoch)?;
                 self.hand_back(now);
             }
+            Event::Defer { epoch, until, deadline_at, waiting_for } => {
+                self.guard(epoch)?;
+                self.defer(until, deadline_at, waiting_for, now)?;
+            }
             Event::Complete { epoch, outcome } => {
                 self.guard(epoch)?;
                 self.complete(outcome)?;
@@ -170,6 +186,27 @@ impl Operation {
         self.revision += 1;
         self.modified_at = now.max(self.modified_at);
         Ok(())
+    }
+
+    /// Whether the attempt `epoch` is under way and may go on.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Fenced`] and [`Refused::Cancelling`].
+    pub fn goes_on(&self, epoch: Epoch) -> Result<(), Refused> {
+        self.guard(epoch)?;
+        match &self.state {
+            State::Running { .. } => Ok(()),
+            State::Queued { .. } | State::Cancelling { .. } | State::Succeeded(_) | State::Failed(_) | State::Cancelled => Err(Refused::Cancelling),
+        }
+    }
+
+    /// Whether the attempt `epoch` is under way and its lease has not lapsed at `now`.
+    pub fn is_leased(&self, epoch: Epoch, now: Timestamp) -> bool {
+        match &self.state {
+            State::Running { lease_until, .. } | State::Cancelling { lease_until } => epoch == self.epoch && now < *lease_until,
+            State::Queued { .. } | State::Succeeded(_) | State::Failed(_) | State::Cancelled => false,
+        }
     }
 
     /// Lets the worker of `epoch` through, and no other. A queued operation has no worker.
@@ -284,7 +321,30 @@ impl Operation {
             return;
         }
         self.last_failure = Some(failure);
+        self.wait_until(not_before);
+    }
+
+    /// Puts it back into the queue. What the attempt waited for is over.
+    fn wait_until(&mut self, not_before: Timestamp) {
+        self.progress.waiting_for.clear();
         self.state = State::Queued { not_before };
+    }
+
+    fn defer(&mut self, until: Timestamp, deadline_at: Timestamp, waiting_for: String, now: Timestamp) -> Result<(), Refused> {
+        match &self.state {
+            State::Running { step, .. } if step.is_final() || step.forks() => return Err(Refused::NotAllowed("put off after it was begun")),
+            State::Running { .. } => {}
+            // It was told to stop, and it has stopped.
+            State::Queued { .. } | State::Cancelling { .. } | State::Succeeded(_) | State::Failed(_) | State::Cancelled => {
+                self.state = State::Cancelled;
+                return Ok(());
+            }
+        }
+        // The time in which it may not start is no part of the time that it has to start.
+        self.policy.deadline_at = self.policy.deadline_at.max(deadline_at);
+        self.wait_until(until.max(now));
+        self.progress.waiting_for = waiting_for;
+        Ok(())
     }
 
     fn deadline_failure(&self) -> Failure {
@@ -335,7 +395,7 @@ impl Operation {
         };
         if step == Step::Publish {
             self.last_failure = Some(failure);
-            self.state = State::Queued { not_before: not_before.max(now) };
+            self.wait_until(not_before.max(now));
             return;
         }
         let forked = self.spec.forks() && step.forks() && fault != Fault::Source;
@@ -377,7 +437,7 @@ impl Operation {
                         return;
                     }
                 }
-                self.state = State::Queued { not_before: now };
+                self.wait_until(now);
             }
             State::Queued { .. } | State::Cancelling { .. } | State::Succeeded(_) | State::Failed(_) | State::Cancelled => self.state = State::Cancelled,
         }

@@ -64,6 +64,8 @@ pub struct Facts {
     pub role: Role,
     /// Id of its history.
     pub replication_id: String,
+    /// Id of the history before it, which a promoted replica keeps; zeros when there was none.
+    pub replication_id2: String,
     /// Offset in that history.
     pub replication_offset: i64,
     /// Whether it is loading its data.
@@ -153,6 +155,7 @@ impl Facts {
             run_id: super::clean(word("run_id")),
             role,
             replication_id: super::clean(word("master_replid")),
+            replication_id2: super::clean(word("master_replid2")),
             replication_offset: fields
                 .get(if role == Role::Replica { "slave_repl_offset" } else { "master_repl_offset" })
                 .and_then(|v| v.parse().ok())

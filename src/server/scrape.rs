@@ -10,8 +10,8 @@ use crate::fleet::Definition;
 use crate::operation::{Spec, State as OperationState};
 use crate::store::{self, BackupFilter};
 use crate::telemetry::metrics::{
-    ATTEMPTS_RUNNING, BUILD_INFO, CLUSTERS, LAST_BACKUP, LAST_PROVED, Metrics, OLDEST_OPERATION, OPERATION_FAILURES, OPERATIONS, OPERATIONS_ENDED, ORPHANS,
-    QUEUE_LENGTH, QUEUE_LIMIT, READY, START_TIME, STORE_READY, WORKERS,
+    ATTEMPTS_RUNNING, BUILD_INFO, CLUSTERS, LAST_BACKUP, LAST_PROVED, LAST_SUSPECT, Metrics, OLDEST_OPERATION, OPERATION_FAILURES, OPERATIONS,
+    OPERATIONS_ENDED, ORPHANS, QUEUE_LENGTH, QUEUE_LIMIT, READY, START_TIME, STORE_READY, WORKERS,
 };
 use axum::Router;
 use axum::extract::State;
@@ -146,6 +146,8 @@ fn tell_newest(metrics: &Metrics, cluster: &Definition, backups: &[Backup]) {
     let available = || backups.iter().filter(|backup| backup.is_available());
     let newest = available().filter_map(|backup| backup.started_at).max();
     let proved = available().filter(|backup| backup.level == Some(Level::Loaded)).filter_map(|backup| backup.started_at).max();
+    let suspect = available().max_by_key(|backup| backup.started_at).is_some_and(Backup::is_suspect);
+    metrics.gauge(&LAST_SUSPECT, &labels).set(f64::from(u8::from(suspect)));
     metrics.gauge(&LAST_BACKUP, &labels).set(newest.map_or(0.0, seconds));
     metrics.gauge(&LAST_PROVED, &labels).set(proved.map_or(0.0, seconds));
 }

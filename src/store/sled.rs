@@ -10,15 +10,17 @@
 //! A write or sync that fails poisons the store: nothing is answered any more, and the process is to end.
 //!
 //! Reading order: `keys` and `rows` for what is stored, `open` for the folder, `writer` for how a change gets to disk,
-//! `judge`, `accept` and `end` for what a change is, `live` for what falls due, `recent` for what is asked again
+//! `judge`, `accept`, `end`, `place` and `lineage` for what a change is, `live` for what falls due, `recent` for what is asked again
 //! and again, `read` and `verify` for the rest.
 
 mod accept;
 mod end;
 mod judge;
 mod keys;
+mod lineage;
 mod live;
 mod open;
+mod place;
 mod read;
 mod recent;
 mod rows;
@@ -36,7 +38,10 @@ use self::open::{Absent, Disk};
 use self::recent::Recent;
 use self::rows::Rows;
 use self::writer::{CLOSED, COMMANDS, Command, Progress as Written, Writer};
-use super::{BackupFilter, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, OperationFilter, Store, Zones};
+use super::{
+    BackupFilter, Baseline, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, Lineage, OperationFilter, Place, SketchKey, Store,
+    Turn, Zones,
+};
 use crate::backup::{Backup, BackupId, Name};
 use crate::cluster::{Adopted, ClusterId, FolderId, ShardNames, Timestamp};
 use crate::failure::Failure;
@@ -284,6 +289,34 @@ impl Store for SledStore {
 
     async fn hand_back(&self, id: OperationId, epoch: Epoch) -> Result<Operation, Error> {
         self.change(move |judge| judge.hand_back(id, epoch)).await
+    }
+
+    async fn defer(&self, id: OperationId, epoch: Epoch, until: Timestamp, deadline_at: Timestamp, waiting_for: String) -> Result<Operation, Error> {
+        self.change(move |judge| judge.defer(id, epoch, until, deadline_at, waiting_for)).await
+    }
+
+    async fn take_place(&self, id: OperationId, epoch: Epoch, place: &Place, limit: usize) -> Result<Turn, Error> {
+        let place = place.clone();
+        self.change(move |judge| judge.take_place(id, epoch, &place, limit)).await
+    }
+
+    async fn free_place(&self, id: OperationId, epoch: Epoch, place: &Place) -> Result<(), Error> {
+        let place = place.clone();
+        self.change(move |judge| judge.free_place(id, epoch, &place)).await
+    }
+
+    async fn record_lineage(&self, id: OperationId, epoch: Epoch, lineage: Vec<Lineage>) -> Result<(), Error> {
+        self.change(move |judge| judge.record_lineage(id, epoch, lineage)).await
+    }
+
+    async fn baseline(&self, folder: &FolderId, cluster: &ClusterId) -> Result<Option<Baseline>, Error> {
+        let (folder, cluster) = (folder.clone(), cluster.clone());
+        self.read(move |rows| lineage::baseline(rows, &folder, &cluster)).await
+    }
+
+    async fn sketch_key(&self, cluster: &ClusterId, fresh: SketchKey) -> Result<SketchKey, Error> {
+        let cluster = cluster.clone();
+        self.change(move |judge| judge.sketch_key(&cluster, fresh)).await
     }
 
     async fn complete(&self, id: OperationId, epoch: Epoch, completion: Completion) -> Result<Operation, Error> {

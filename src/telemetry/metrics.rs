@@ -111,6 +111,12 @@ families! {
         "Writes of late workers that were dropped because another attempt had begun or the operation had ended.";
     FORKS: Kind::Counter, "redkeep_forks_total", ["attempt"],
         "Snapshots for which a source was asked to fork: the `first` of an operation, or a `repeated` one after a failure.";
+    PLACE_WAIT: Kind::Histogram(STEP_BOUNDS), "redkeep_place_wait_seconds", [],
+        "Time that a snapshot waited for others on the same machine, in seconds; those that did not wait are left out.";
+    WINDOW_WAITS: Kind::Counter, "redkeep_window_waits_total", [],
+        "Times that a backup was put off because no snapshot may start at this time of the week.";
+    SUSPICIONS: Kind::Counter, "redkeep_suspicions_total", [],
+        "Backups whose source looked wrong.";
     SNAPSHOT_BYTES: Kind::Counter, "redkeep_snapshot_bytes_total", ["form"],
         "Bytes of whole snapshots: `decoded`, as the source sent them, and `stored`.";
     STEP_SECONDS: Kind::Histogram(STEP_BOUNDS), "redkeep_step_duration_seconds", ["step"],
@@ -123,6 +129,8 @@ families! {
         "Removals of files that failed; they are tried again.";
     LAST_BACKUP: Kind::Gauge, "redkeep_last_backup_timestamp_seconds", ["folder", "cluster"],
         "When the snapshot of the newest available backup began, in seconds since 1970; 0 when there is none.";
+    LAST_SUSPECT: Kind::Gauge, "redkeep_last_backup_suspect", ["folder", "cluster"],
+        "1 while the source of the newest available backup looked wrong and nobody has cleared that, else 0.";
     LAST_PROVED: Kind::Gauge, "redkeep_last_proved_backup_timestamp_seconds", ["folder", "cluster"],
         "The same for the newest available backup that a real server has loaded (level LOADED).";
 }

@@ -313,6 +313,7 @@ async fn several_segments() {
             dialect: redkeep::redis::replication::Dialect::Own,
             pace: None,
             folder: folder.clone(),
+            sketch: redkeep::store::SketchKey([7; redkeep::store::SKETCH_KEY_BYTES]),
             slots: Vec::new(),
         };
         let shard = snapshot::take(&request, &storage, &Arc::default(), &CancellationToken::new()).await.expect("a snapshot");

@@ -16,6 +16,7 @@ mod faults;
 mod grpcurl;
 mod house;
 mod import;
+mod kind;
 mod memstore;
 mod metrics;
 mod mutants;

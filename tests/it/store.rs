@@ -15,7 +15,7 @@ use redkeep::operation::{
     BackupChanges, Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Outcome, Policy, Progress, Publication, Response, Spec, State, Step, Tally,
 };
 use redkeep::store::sled::{Options, SledStore, verify};
-use redkeep::store::{Claim, Clock, Completion, Create, Created, Error, Idempotency, OperationFilter, Store, Zones};
+use redkeep::store::{Claim, Clock, Completion, Create, Created, Error, Idempotency, Lineage, OperationFilter, Store, Zones};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -257,6 +257,11 @@ fn shard(at: Timestamp) -> backup::Shard {
     }
 }
 
+/// What the source of a shard was.
+fn lineage(shard: &str, keys: u64) -> Lineage {
+    Lineage { shard: shard.to_owned(), run_id: "run".to_owned(), keys, sketch: (0..keys).collect(), ..Lineage::default() }
+}
+
 fn publication(time: &Time, epoch: Epoch) -> Publication {
     Publication { epoch, since: time.now(), manifest_sha256: "00".repeat(32) }
 }
@@ -300,6 +305,23 @@ async fn make_backup(store: &dyn Store, time: &Time, cluster: &str, backup_name:
     publish(store, time, &claimed, b"{}").await;
     store.complete(claimed.id, claimed.epoch, succeeded(Some(available(&draft, claimed.epoch)))).await.unwrap();
     store.backup(draft.id).await.unwrap()
+}
+
+/// Fills a store of the system's clock with backups of 512 shards, of the cluster `main` in the folder `default`.
+pub async fn fill_with_wide_backups(path: &Path, count: usize) {
+    let store = SledStore::open(Options::new(path)).unwrap();
+    let time = Time(Arc::new(Mutex::new(chrono::Utc::now())));
+    for index in 0..count {
+        let create = creation(&time, "main", &format!("wide-{index}"));
+        let draft = create.draft.clone().unwrap();
+        accept(&store, create).await;
+        let claimed = claim(&store).await;
+        publish(&store, &time, &claimed, b"{}").await;
+        let row = contract::of_many_shards(&draft, claimed.epoch, 512);
+        let outcome = Outcome::Succeeded(Response::Backup(Box::new(row.clone())));
+        store.complete(claimed.id, claimed.epoch, Completion { outcome, backup: Some(row) }).await.unwrap();
+    }
+    tokio::task::spawn_blocking(move || store.close()).await.unwrap();
 }
 
 fn open(path: &Path, time: &Time, queue_limit: usize) -> SledStore {
@@ -361,6 +383,18 @@ on_every_store! {
     success_replaces_the_draft,
     success_needs_the_last_step_and_the_row,
     a_failed_creation_leaves_an_error,
+    a_domain_has_as_many_places_as_it_bears,
+    the_oldest_operation_has_the_first_turn,
+    every_end_of_an_attempt_frees_its_places,
+    a_lapsed_attempt_loses_its_place_to_who_asks,
+    only_the_attempt_under_way_takes_a_place,
+    shards_of_one_operation_take_places_one_by_one,
+    what_is_put_off_waits_and_keeps_its_time,
+    a_lineage_is_kept_with_its_backup_alone,
+    the_baseline_is_the_newest_that_can_be_trusted,
+    a_key_of_sketches_stays_as_long_as_a_backup,
+    only_a_suspicion_that_stands_is_cleared,
+    a_backup_of_many_shards_is_kept,
     a_manifest_comes_back_to_the_byte,
     what_is_to_be_published_is_never_doomed,
     a_queued_operation_is_cancelled_at_once,

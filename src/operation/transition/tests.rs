@@ -88,6 +88,7 @@ fn a_dead_epoch_changes_nothing() {
         Event::Progress { epoch: old, progress: Progress::default() },
         Event::Retry { epoch: old, not_before: at(99), fault: Fault::Source, failure: failure() },
         Event::HandBack { epoch: old },
+        Event::Defer { epoch: old, until: at(99), deadline_at: at(9999), waiting_for: String::new() },
         Event::Complete { epoch: old, outcome: Outcome::Failed(failure()) },
     ] {
         assert_eq!(operation.apply(event, at(61)), Err(Refused::Fenced { sent: old, latest: Epoch(2) }));
@@ -300,4 +301,40 @@ fn the_step_reached_is_remembered() {
     let mut operation = running(Step::Seal);
     retry(&mut operation, Fault::Storage, 2);
     assert_eq!((operation.step(), operation.reached), (None, Some(Step::Seal)));
+}
+
+#[test]
+fn what_is_put_off_costs_nothing_and_has_all_its_time_afterwards() {
+    let defer = |operation: &mut Operation| {
+        let event = Event::Defer { epoch: operation.epoch, until: at(7200), deadline_at: at(10_800), waiting_for: "the evening".into() };
+        operation.apply(event, at(2))
+    };
+    let mut operation = running(Step::Preflight);
+    defer(&mut operation).unwrap();
+    assert_eq!((&operation.state, operation.progress.waiting_for.as_str()), (&State::Queued { not_before: at(7200) }, "the evening"));
+    assert_eq!((operation.tally, operation.policy.deadline_at, &operation.last_failure), (Tally::default(), at(10_800), &None));
+    assert_eq!(claim(&mut operation, 7199), Err(Refused::NotDue));
+    claim(&mut operation, 7200).unwrap();
+    assert_eq!((operation.epoch, operation.progress.waiting_for.as_str()), (Epoch(2), ""));
+
+    for begun in [Step::Snapshot, Step::Seal, Step::Publish] {
+        let mut operation = running(begun);
+        assert!(matches!(defer(&mut operation), Err(Refused::NotAllowed(_))), "{begun:?}");
+        assert_eq!(operation.step(), Some(begun));
+    }
+    let mut operation = running(Step::Preflight);
+    operation.apply(Event::Cancel, at(1)).unwrap();
+    defer(&mut operation).unwrap();
+    assert_eq!(operation.state, State::Cancelled);
+}
+
+#[test]
+fn an_attempt_goes_on_until_it_is_told_otherwise() {
+    let mut operation = running(Step::Preflight);
+    assert_eq!(operation.goes_on(Epoch(1)), Ok(()));
+    assert!(operation.is_leased(Epoch(1), at(14)) && !operation.is_leased(Epoch(1), at(15)) && !operation.is_leased(Epoch(0), at(14)));
+    assert_eq!(operation.goes_on(Epoch(2)), Err(Refused::Fenced { sent: Epoch(2), latest: Epoch(1) }));
+    operation.apply(Event::Cancel, at(1)).unwrap();
+    assert_eq!(operation.goes_on(Epoch(1)), Err(Refused::Cancelling));
+    assert!(!queued().is_leased(Epoch(0), at(0)));
 }

@@ -96,7 +96,7 @@ impl Judge {
             return Err(Error::ReadersFull(Backup::READERS));
         }
         backup.readers.insert(operation.id.to_string());
-        self.rows.write(keys::backup(id), &backup)?;
+        self.rows.write_long(keys::backup(id), &backup)?;
         Ok(backup)
     }
 
@@ -112,7 +112,7 @@ impl Judge {
         for listing in keys::listings_of_backup(draft.id, &draft.folder_id, &draft.cluster_id) {
             self.rows.mark(listing)?;
         }
-        self.rows.write(keys::backup(draft.id), &draft)
+        self.rows.write_long(keys::backup(draft.id), &draft)
     }
 
     /// Takes the cluster of an operation for it alone.
@@ -160,6 +160,9 @@ impl Judge {
         if let State::Error(_) = backup.state {
             return Err(Error::NotAvailable("ERROR"));
         }
+        if changes.clear_suspect && !backup.is_suspect() {
+            return Err(Error::NotSuspect);
+        }
         if let Some(name) = &changes.name {
             let key = keys::name(&backup.folder_id, name);
             match self.rows.read::<BackupId>(&key)? {
@@ -169,7 +172,7 @@ impl Judge {
             }
         }
         backup.busy = Some(operation.id.to_string());
-        self.rows.write(keys::backup(backup.id), &backup)
+        self.rows.write_long(keys::backup(backup.id), &backup)
     }
 
     fn accept_deletion(&mut self, operation: &Operation, grace: Duration) -> Result<(), Error> {
@@ -186,7 +189,7 @@ impl Judge {
         backup.busy = Some(operation.id.to_string());
         self.rows.remove(keys::name(&backup.folder_id, &backup.name));
         self.rows.mark(keys::purge(purge_at, backup.id))?;
-        self.rows.write(keys::backup(backup.id), &backup)
+        self.rows.write_long(keys::backup(backup.id), &backup)
     }
 
     /// A backup that is AVAILABLE or ERROR.

@@ -33,7 +33,7 @@ impl Judge {
             (State::Cancelled, Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::ImportBackup(_)) => {
                 if let Some(backup) = backup.filter(|backup| backup.state == backup::State::Creating) {
                     self.rows.remove(keys::name(&backup.folder_id, &backup.name));
-                    self.forget_backup(&backup);
+                    self.forget_backup(&backup)?;
                 }
                 Ok(())
             }
@@ -42,6 +42,7 @@ impl Judge {
                 if backup.state == backup::State::Creating {
                     backup.state = backup::State::Error(failure.clone());
                 }
+                self.forget_lineage(backup.id)?;
                 self.release(backup)
             }
             (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::UpdateBackup(_) | Spec::DeleteBackup) => {
@@ -66,7 +67,7 @@ impl Judge {
             self.free_targets(operation, target, &backup)?;
         }
         backup.readers.remove(&operation.id.to_string());
-        self.rows.write(keys::backup(read), &backup)
+        self.rows.write_long(keys::backup(read), &backup)
     }
 
     fn free_targets(&mut self, operation: &Operation, target: &ExportTarget, backup: &Backup) -> Result<(), Error> {
@@ -128,7 +129,7 @@ impl Judge {
         after.busy = None;
         // Whoever read it when the work began, or has begun since, is known to the row before alone.
         after.readers = before.readers;
-        self.rows.write(keys::backup(after.id), &after)
+        self.rows.write_long(keys::backup(after.id), &after)
     }
 
     /// Frees the name that was taken when a change was accepted, if it did not become the backup's.
@@ -149,14 +150,17 @@ impl Judge {
     /// Writes a backup that no operation works on any more.
     fn release(&mut self, mut backup: Backup) -> Result<(), Error> {
         backup.busy = None;
-        self.rows.write(keys::backup(backup.id), &backup)
+        self.rows.write_long(keys::backup(backup.id), &backup)
     }
 
-    /// Removes the row of a backup with the marks by which it is listed. Its name and its place for purging are others' business.
-    pub(super) fn forget_backup(&mut self, backup: &Backup) {
+    /// Removes the row of a backup with the marks by which it is listed, and what its source was. Its name and its place for
+    /// purging are others' business.
+    pub(super) fn forget_backup(&mut self, backup: &Backup) -> Result<(), Error> {
         for listing in keys::listings_of_backup(backup.id, &backup.folder_id, &backup.cluster_id) {
             self.rows.remove(listing);
         }
-        self.rows.remove(keys::backup(backup.id));
+        self.rows.remove_long(keys::backup(backup.id))?;
+        self.forget_lineage(backup.id)?;
+        self.forget_sketch_key(backup)
     }
 }

@@ -216,6 +216,13 @@ impl Judge {
         Ok(operation)
     }
 
+    pub(super) fn defer(&mut self, id: OperationId, epoch: Epoch, until: Timestamp, deadline_at: Timestamp, waiting_for: String) -> Result<Operation, Error> {
+        let operation = self.apply(id, Event::Defer { epoch, until, deadline_at, waiting_for })?;
+        self.record(&operation)?;
+        self.settle(&operation, None)?;
+        Ok(operation)
+    }
+
     pub(super) fn complete(&mut self, id: OperationId, epoch: Epoch, completion: Completion) -> Result<Operation, Error> {
         let Completion { outcome, backup } = completion;
         let operation = self.apply(id, Event::Complete { epoch, outcome })?;
@@ -262,7 +269,7 @@ impl Judge {
         match backup.state {
             backup::State::Deleting { purge_at } if purge_at <= now && backup.busy.is_none() => {
                 self.rows.remove(keys::purge(purge_at, id));
-                self.forget_backup(&backup);
+                self.forget_backup(&backup)?;
             }
             backup::State::Creating | backup::State::Available | backup::State::Error(_) | backup::State::Deleting { .. } => {}
         }
@@ -284,7 +291,7 @@ impl Judge {
                 self.rows.remove(keys::idempotency(&hash));
                 self.rows.remove(keys::key_of(id));
             }
-            self.rows.remove(keys::operation(id));
+            self.rows.remove_long(keys::operation(id))?;
             self.rows.remove(key.clone());
         }
         Ok(ended.len())
@@ -299,7 +306,12 @@ impl Judge {
 
     /// Writes an operation that has changed.
     fn record(&mut self, operation: &Operation) -> Result<(), Error> {
-        self.rows.write(keys::operation(operation.id), operation)?;
+        // The end may bring the row of a backup of many shards. Nothing is written to it after that.
+        if operation.state.is_terminal() {
+            self.rows.write_long(keys::operation(operation.id), operation)?;
+        } else {
+            self.rows.write(keys::operation(operation.id), operation)?;
+        }
         self.set_live(operation.id, Entry::of(operation));
         Ok(())
     }
@@ -308,6 +320,9 @@ impl Judge {
     fn settle(&mut self, operation: &Operation, backup: Option<backup::Backup>) -> Result<(), Error> {
         if operation.spec.has_attempts() {
             self.settle_attempts(operation)?;
+        }
+        if operation.spec.forks() {
+            self.free_places(operation)?;
         }
         if !operation.state.is_terminal() {
             return Ok(());
@@ -360,7 +375,8 @@ pub(super) fn later(now: Timestamp, wait: Duration) -> Timestamp {
     TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait)).unwrap_or(Timestamp::MAX_UTC)
 }
 
-fn refused(refused: Refused) -> Error {
+/// What a refusal of the record is to a caller.
+pub(super) fn refused(refused: Refused) -> Error {
     match refused {
         Refused::Fenced { .. } => Error::Fenced(refused.to_string()),
         Refused::Cancelling => Error::Cancelling,

@@ -64,6 +64,8 @@ kinds! {
     KeyOf = b'k', "key of an operation";
     /// Mark: an operation that has not ended.
     Live = b'l', "live operation";
+    /// What the source of a shard of a backup was: [`Lineage`](crate::store::Lineage).
+    Lineage = b'g', "lineage";
     /// A piece of the manifest that an operation is to publish.
     Manifest = b'm', "manifest";
     /// From a name in a folder to the backup that has it.
@@ -72,8 +74,16 @@ kinds! {
     Operation = b'o', "operation";
     /// Mark: a backup by the time from which its files may go.
     Purge = b'p', "purge";
+    /// A place of a failure domain, or a turn to wait for it: [`Held`](super::place::Held).
+    Place = b'q', "place of a failure domain";
+    /// Mark: a place by the operation that has it or waits for it.
+    PlaceOf = b'Q', "place of an operation";
+    /// A further piece of a row that is too long for one value.
+    Rest = b'r', "rest of a row";
+    /// The key of a cluster's hashes of key names.
+    SketchKey = b's', "key of sketches";
     /// The names of a cluster's shards.
-    Shards = b's', "names of shards";
+    Shards = b'h', "names of shards";
     /// From a key in a bucket to the export that is to write it.
     Target = b't', "target of an export";
     /// From a cluster to the operation that holds it.
@@ -221,6 +231,79 @@ pub(super) fn hold(cluster: &ClusterId) -> Key {
 /// A key in a bucket. Neither text can hold a zero byte.
 pub(super) fn target(bucket: &str, object: &str) -> Key {
     key(Kind::Target, &[bucket.as_bytes(), &[0], object.as_bytes()])
+}
+
+/// A piece of the row at another key. Of those rows all keys are of one length, so none begins another.
+pub(super) fn rest(of: &[u8], index: u16) -> Key {
+    key(Kind::Rest, &[of, &index.to_be_bytes()])
+}
+
+/// All pieces of the row at a key.
+pub(super) fn rests(of: &[u8]) -> Range<Key> {
+    all(key(Kind::Rest, &[of]))
+}
+
+/// The key of the row that a piece belongs to, and the index of the piece.
+pub(super) fn read_rest(key: &[u8]) -> Option<(&[u8], u16)> {
+    let (of, index) = key.get(1..)?.split_last_chunk::<2>()?;
+    Some((of, u16::from_be_bytes(*index)))
+}
+
+/// The place of one shard of an operation in a failure domain. No name of either holds a zero byte.
+pub(super) fn place(domain: &str, id: OperationId, shard: &str) -> Key {
+    key(Kind::Place, &[domain.as_bytes(), &[0], id.as_bytes(), shard.as_bytes()])
+}
+
+/// All places of a failure domain, by operation in order of creation, then by shard.
+pub(super) fn places(domain: &str) -> Range<Key> {
+    all(key(Kind::Place, &[domain.as_bytes(), &[0]]))
+}
+
+/// Operation and shard of a place in this failure domain.
+pub(super) fn place_in(domain: &str, key: &[u8]) -> Option<(OperationId, String)> {
+    let rest = key.get(1..)?.strip_prefix(domain.as_bytes())?.strip_prefix(&[0])?;
+    let (id, shard) = rest.split_first_chunk::<ID_BYTES>()?;
+    Some((OperationId::from_bytes(*id), String::from_utf8(shard.to_vec()).ok()?))
+}
+
+pub(super) fn place_of(id: OperationId, domain: &str, shard: &str) -> Key {
+    key(Kind::PlaceOf, &[id.as_bytes(), domain.as_bytes(), &[0], shard.as_bytes()])
+}
+
+/// All places of an operation.
+pub(super) fn places_of(id: OperationId) -> Range<Key> {
+    all(key(Kind::PlaceOf, &[id.as_bytes()]))
+}
+
+/// Operation, failure domain and shard of a mark of a place.
+pub(super) fn read_place_of(key: &[u8]) -> Option<(OperationId, String, String)> {
+    let (id, names) = key.get(1..)?.split_first_chunk::<ID_BYTES>()?;
+    let (domain, shard) = std::str::from_utf8(names).ok()?.split_once('\0')?;
+    Some((OperationId::from_bytes(*id), domain.to_owned(), shard.to_owned()))
+}
+
+pub(super) fn lineage(id: BackupId, index: u16) -> Key {
+    key(Kind::Lineage, &[id.as_bytes(), &index.to_be_bytes()])
+}
+
+/// What the source of every shard of a backup was, in order of name.
+pub(super) fn lineages(id: BackupId) -> Range<Key> {
+    all(key(Kind::Lineage, &[id.as_bytes()]))
+}
+
+/// The backup of a lineage's key.
+pub(super) fn lineage_of(key: &[u8]) -> Option<BackupId> {
+    let (rest, _) = key.split_last_chunk::<2>()?;
+    last_backup(rest)
+}
+
+pub(super) fn sketch_key(cluster: &ClusterId) -> Key {
+    key(Kind::SketchKey, &[cluster.as_str().as_bytes()])
+}
+
+/// The cluster of a key of sketches.
+pub(super) fn sketched_cluster(key: &[u8]) -> Option<ClusterId> {
+    std::str::from_utf8(key.get(1..)?).ok()?.parse().ok()
 }
 
 /// Backups of a cluster that are older than `before`; all of them where it is absent.

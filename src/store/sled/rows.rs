@@ -59,6 +59,12 @@ pub(super) fn read_piece(value: &[u8]) -> Result<(u16, &[u8]), Error> {
     Ok((u16::from_be_bytes(*pieces), bytes))
 }
 
+/// How often a row in pieces is read anew when it changed while it was read.
+const WHOLE_TRIES: usize = 8;
+
+/// Most pieces of a row.
+const PIECES: usize = row::LONG_BYTES.div_ceil(row::PIECE_BYTES);
+
 /// A row of this kind does not fit the rows around it.
 pub(super) fn damaged(kind: Kind, what: impl std::fmt::Display) -> Error {
     Error::Damaged(format!("kind `{}`: {what}", kind.word()))
@@ -133,7 +139,30 @@ impl Rows {
 
     /// The row at a key.
     pub(super) fn read<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
-        self.value(key)?.map(|value| row::decode(kind_of(key).word(), &value)).transpose()
+        let kind = kind_of(key);
+        for _ in 0..WHOLE_TRIES {
+            let Some(value) = self.value(key)? else { return Ok(None) };
+            match row::pieces(kind.word(), &value)? {
+                None => return row::decode(kind.word(), &value).map(Some),
+                Some(pieces) => {
+                    if let Some(whole) = self.whole(key, pieces)? {
+                        return row::decode(kind.word(), &whole).map(Some);
+                    }
+                }
+            }
+        }
+        Err(damaged(kind, "its pieces do not belong together"))
+    }
+
+    /// The value that was cut into these pieces; `None` when another was written meanwhile.
+    fn whole(&self, key: &[u8], pieces: row::Pieces) -> Result<Option<Vec<u8>>, Error> {
+        let mut whole = Vec::new();
+        for index in 0..pieces.count {
+            let Some(piece) = self.value(&keys::rest(key, index))? else { return Ok(None) };
+            let Some(part) = pieces.part(Kind::Rest.word(), &piece)? else { return Ok(None) };
+            whole.extend_from_slice(part);
+        }
+        Ok(pieces.are_whole(&whole).then_some(whole))
     }
 
     /// The operation with this id.
@@ -168,10 +197,44 @@ impl Rows {
         }
     }
 
-    /// Writes a row.
+    /// Writes a row that fits one value.
     pub(super) fn write<T: Serialize>(&mut self, key: Key, row: &T) -> Result<(), Error> {
-        let value = row::encode(kind_of(&key).word(), row)?;
+        let (kind, value) = (kind_of(&key), row::encode(kind_of(&key).word(), row)?);
+        if value.len() > row::VALUE_BYTES {
+            return Err(Error::Invalid(format!("the row of kind `{}` takes {} bytes, the limit is {} bytes", kind.word(), value.len(), row::VALUE_BYTES)));
+        }
         self.put(key, value);
+        Ok(())
+    }
+
+    /// Writes a row that may take several values. It goes with [`Rows::remove_long`].
+    pub(super) fn write_long<T: Serialize>(&mut self, key: Key, row: &T) -> Result<(), Error> {
+        let kind = kind_of(&key);
+        let value = row::encode(kind.word(), row)?;
+        self.remove_rest(&key)?;
+        if value.len() <= row::VALUE_BYTES {
+            self.put(key, value);
+            return Ok(());
+        }
+        let (head, pieces) = row::cut(Kind::Rest.word(), &value)?;
+        for (index, piece) in (0..).zip(pieces) {
+            self.put(keys::rest(&key, index), piece);
+        }
+        self.put(key, head);
+        Ok(())
+    }
+
+    /// Removes a row with its further pieces.
+    pub(super) fn remove_long(&mut self, key: Key) -> Result<(), Error> {
+        self.remove_rest(&key)?;
+        self.remove(key);
+        Ok(())
+    }
+
+    fn remove_rest(&mut self, key: &[u8]) -> Result<(), Error> {
+        for (rest, _) in self.scan(keys::rests(key), PIECES)? {
+            self.remove(rest);
+        }
         Ok(())
     }
 

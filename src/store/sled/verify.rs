@@ -4,11 +4,12 @@
 
 use super::keys::{self, Key, Kind};
 use super::open::{Absent, Disk};
+use super::place::Held;
 use super::rows::{self, Attempt, KeyUse, Rows};
 use crate::backup::{self, Backup, BackupId};
 use crate::cluster::{Adopted, ShardNames};
 use crate::operation::{Operation, OperationId, Spec, State};
-use crate::store::{Error, row};
+use crate::store::{Error, Lineage, SKETCH_KEY_BYTES, row};
 use serde::de::DeserializeOwned;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -118,14 +119,14 @@ impl Walk {
                 other => Err(format!("the store's format is {other}, this program knows {}", rows::FORMAT)),
             },
             Kind::Operation => {
-                let operation = parse::<Operation>(kind, value)?;
+                let operation = self.whole::<Operation>(kind, key, value)?;
                 self.report.operations += 1;
                 self.report.live += u64::from(!operation.state.is_terminal());
                 expect(key == keys::operation(operation.id), "it lies under the key of another")?;
                 self.operation(&operation)
             }
             Kind::Backup => {
-                let backup = parse::<Backup>(kind, value)?;
+                let backup = self.whole::<Backup>(kind, key, value)?;
                 self.report.backups += 1;
                 expect(key == keys::backup(backup.id), "it lies under the key of another")?;
                 self.backup(&backup)
@@ -197,6 +198,40 @@ impl Walk {
                 let operation = self.live(holder)?.ok_or("its operation has ended or is missing")?;
                 expect(operation.spec.is_exclusive() && key == keys::hold(&operation.cluster_id), "its operation does not hold this cluster")
             }
+            Kind::Place => {
+                let held = parse::<Held>(kind, value)?;
+                let separator = key.iter().position(|byte| *byte == 0).ok_or("its key is no place")?;
+                let domain = key.get(1..separator).and_then(|domain| std::str::from_utf8(domain).ok()).ok_or("its key is no place")?;
+                let (id, shard) = keys::place_in(domain, key).ok_or("its key is no place")?;
+                let operation = self.live(id)?.ok_or("its operation has ended or is missing")?;
+                let is_held = matches!(operation.state, State::Running { .. } | State::Cancelling { .. });
+                expect(is_held && operation.epoch == held.epoch, "its attempt is over")?;
+                expect(self.has(&keys::place_of(id, domain, &shard))?, "it would never be freed")
+            }
+            Kind::PlaceOf => {
+                mark(kind, value)?;
+                let (id, domain, shard) = keys::read_place_of(key).ok_or("its key is no place")?;
+                expect(self.has(&keys::place(&domain, id, &shard))?, "its place is missing")
+            }
+            Kind::Lineage => {
+                let index = key.last_chunk::<2>().map(|index| u16::from_be_bytes(*index)).ok_or("its key is no lineage")?;
+                Lineage::decode(kind.word(), value).map_err(text)?;
+                let id = keys::lineage_of(key).ok_or("its key is no lineage")?;
+                let backup = self.get::<Backup>(&keys::backup(id))?.ok_or("its backup is missing")?;
+                expect(!matches!(backup.state, backup::State::Error(_)), "its backup failed")?;
+                expect(index == 0 || self.has(&keys::lineage(id, index - 1))?, "the one before it is missing")
+            }
+            Kind::Rest => {
+                row::unseal(kind.word(), value).map_err(text)?;
+                let (of, index) = keys::read_rest(key).ok_or("its key is no piece")?;
+                let head = self.rows.value(of).map_err(text)?.ok_or("the row that it belongs to is missing")?;
+                let pieces = row::pieces(kind.word(), &head).map_err(text)?.ok_or("the row that it belongs to is whole without it")?;
+                expect(index < pieces.count, "it is beyond the last piece")
+            }
+            Kind::SketchKey => {
+                parse::<[u8; SKETCH_KEY_BYTES]>(kind, value)?;
+                keys::sketched_cluster(key).map(drop).ok_or_else(|| "its key is no cluster".to_owned())
+            }
             Kind::Name => {
                 let owner = parse::<BackupId>(kind, value)?;
                 let backup = self.get::<Backup>(&keys::backup(owner))?.ok_or("its backup is missing")?;
@@ -223,6 +258,14 @@ impl Walk {
                 expect(index < count, "it is beyond the last piece")?;
                 expect(index + 1 == count || self.has(&keys::manifest(id, index + 1))?, "the piece after it is missing")
             }
+        }
+    }
+
+    /// A row that may lie in pieces.
+    fn whole<T: DeserializeOwned>(&self, kind: Kind, key: &[u8], value: &[u8]) -> Result<T, String> {
+        match row::pieces(kind.word(), value).map_err(text)? {
+            None => parse(kind, value),
+            Some(_) => Ok(self.get(key)?.ok_or("it went while it was read")?),
         }
     }
 

@@ -53,6 +53,7 @@ async fn take_as(source: Target) -> Result<(ShardManifest, Vec<u8>), Error> {
         dialect: redkeep::redis::replication::Dialect::Own,
         slots: Vec::new(),
         pace: None,
+        sketch: redkeep::store::SketchKey([7; redkeep::store::SKETCH_KEY_BYTES]),
         folder: folder.clone(),
     };
     let manifest = snapshot::take(&request, &storage, &Arc::new(Meter::default()), &CancellationToken::new()).await?;

@@ -4,7 +4,7 @@
 
 use super::*;
 use redkeep::operation::Fault;
-use redkeep::store::{BackupFilter, Census, Doomed, LOOK_AGAIN, MANIFEST_BYTES, PAGE_ROWS};
+use redkeep::store::{BackupFilter, Census, Doomed, LOOK_AGAIN, MANIFEST_BYTES, PAGE_ROWS, Place, SKETCH_KEY_BYTES, SketchKey, Turn};
 use std::collections::BTreeMap;
 
 type Shared = Arc<dyn Store>;
@@ -1223,4 +1223,336 @@ impl CancelAndEnd for Shared {
             _ => told,
         }
     }
+}
+
+fn place(domain: &str, shard: &str) -> Place {
+    Place { domain: domain.to_owned(), shard: shard.to_owned() }
+}
+
+/// Accepts a backup of a cluster of its own and takes it.
+async fn attempt(store: &dyn Store, time: &Time, cluster: &str) -> Operation {
+    accept(store, creation(time, cluster, cluster)).await;
+    let claimed = claim(store).await;
+    time.pass(Duration::from_millis(1));
+    claimed
+}
+
+async fn asks(store: &dyn Store, operation: &Operation, domain: &str, limit: usize) -> Result<Turn, Error> {
+    store.take_place(operation.id, operation.epoch, &place(domain, "shard1"), limit).await
+}
+
+/// Goal: no more snapshots at once in a failure domain than it bears. Method: three attempts, a limit of one and of two, another domain.
+pub async fn a_domain_has_as_many_places_as_it_bears(store: Shared, time: Time) {
+    let (a, b, c) = (attempt(&*store, &time, "a").await, attempt(&*store, &time, "b").await, attempt(&*store, &time, "c").await);
+    assert_eq!(asks(&*store, &a, "rack", 1).await, Ok(Turn::Granted));
+    assert_eq!(asks(&*store, &a, "rack", 1).await, Ok(Turn::Granted));
+    assert_eq!(asks(&*store, &b, "rack", 1).await, Ok(Turn::After(a.id)));
+    assert_eq!(asks(&*store, &b, "rack-2", 1).await, Ok(Turn::Granted));
+    assert_eq!(asks(&*store, &b, "rack", 2).await, Ok(Turn::Granted));
+    assert_eq!(asks(&*store, &c, "rack", 2).await, Ok(Turn::After(a.id)));
+    // Nobody gives back what another has, nor a later attempt what an earlier had.
+    store.free_place(c.id, c.epoch, &place("rack", "shard2")).await.unwrap();
+    store.free_place(a.id, Epoch(7), &place("rack", "shard1")).await.unwrap();
+    assert_eq!(asks(&*store, &c, "rack", 2).await, Ok(Turn::After(a.id)));
+    store.free_place(a.id, a.epoch, &place("rack", "shard1")).await.unwrap();
+    assert_eq!(asks(&*store, &c, "rack", 2).await, Ok(Turn::Granted));
+    for bad in [place("", "shard1"), place(&"r".repeat(Place::NAME_BYTES + 1), "shard1")] {
+        assert!(matches!(store.take_place(a.id, a.epoch, &bad, 1).await, Err(Error::Invalid(_))));
+    }
+}
+
+/// Goal: who has waited longest goes first. Method: the younger asks first and again; the older has the turn once it waits.
+pub async fn the_oldest_operation_has_the_first_turn(store: Shared, time: Time) {
+    let (a, b, c) = (attempt(&*store, &time, "a").await, attempt(&*store, &time, "b").await, attempt(&*store, &time, "c").await);
+    assert_eq!(asks(&*store, &a, "rack", 1).await, Ok(Turn::Granted));
+    assert_eq!(asks(&*store, &c, "rack", 1).await, Ok(Turn::After(a.id)));
+    assert_eq!(asks(&*store, &b, "rack", 1).await, Ok(Turn::After(a.id)));
+    store.free_place(a.id, a.epoch, &place("rack", "shard1")).await.unwrap();
+    assert_eq!(asks(&*store, &c, "rack", 1).await, Ok(Turn::After(b.id)));
+    assert_eq!(asks(&*store, &b, "rack", 1).await, Ok(Turn::Granted));
+    // A turn that is given back keeps nobody waiting.
+    let d = attempt(&*store, &time, "d").await;
+    assert_eq!(asks(&*store, &d, "rack", 1).await, Ok(Turn::After(b.id)));
+    store.free_place(b.id, b.epoch, &place("rack", "shard1")).await.unwrap();
+    assert_eq!(asks(&*store, &d, "rack", 1).await, Ok(Turn::After(c.id)));
+    store.free_place(c.id, c.epoch, &place("rack", "shard1")).await.unwrap();
+    assert_eq!(asks(&*store, &d, "rack", 1).await, Ok(Turn::Granted));
+}
+
+/// Goal: a place is never lost. Method: one that waits gets it after each way in which an attempt ends.
+pub async fn every_end_of_an_attempt_frees_its_places(store: Shared, time: Time) {
+    for (index, end) in ["retry", "hand back", "defer", "fail", "cancel", "another claim", "succeed"].into_iter().enumerate() {
+        let first = attempt(&*store, &time, &format!("a{index}")).await;
+        assert_eq!(asks(&*store, &first, "rack", 1).await, Ok(Turn::Granted), "{end}");
+        let (id, epoch) = (first.id, first.epoch);
+        match end {
+            "retry" => drop(retry_at_once(&*store, &first, Fault::Source).await),
+            "hand back" => drop(store.hand_back(id, epoch).await.unwrap()),
+            "defer" => drop(store.defer(id, epoch, time.now(), time.now(), String::new()).await.unwrap()),
+            "fail" => drop(store.complete(id, epoch, failed("no way")).await.unwrap()),
+            "cancel" => drop(store.cancel_and_end(&first).await),
+            "another claim" => {
+                time.pass(LEASE);
+                assert_eq!(claim(&*store).await.epoch, Epoch(2));
+            }
+            _ => {
+                let draft = store.backup(first.backup_id.unwrap()).await.unwrap();
+                publish(&*store, &time, &first, b"{}").await;
+                store.complete(id, epoch, succeeded(Some(available(&draft, epoch)))).await.unwrap();
+            }
+        }
+        // Whoever is left of it would be in the way of a younger one.
+        let latest = store.get(id).await.unwrap();
+        if !latest.state.is_terminal() {
+            let held = if latest.step().is_some() { latest } else { claim(&*store).await };
+            store.cancel_and_end(&held).await;
+        }
+        let second = attempt(&*store, &time, &format!("b{index}")).await;
+        assert_eq!(asks(&*store, &second, "rack", 1).await, Ok(Turn::Granted), "after {end}");
+        store.cancel_and_end(&second).await;
+    }
+}
+
+/// Goal: a worker that vanished keeps nobody waiting, even where nobody may claim its operation. Method: let its lease lapse, ask.
+pub async fn a_lapsed_attempt_loses_its_place_to_who_asks(store: Shared, time: Time) {
+    let gone = attempt(&*store, &time, "a").await;
+    assert_eq!(asks(&*store, &gone, "rack", 1).await, Ok(Turn::Granted));
+    let waiting = attempt(&*store, &time, "b").await;
+    assert_eq!(asks(&*store, &waiting, "rack", 1).await, Ok(Turn::After(gone.id)));
+    time.pass(LEASE - seconds(1));
+    store.renew(waiting.id, waiting.epoch, LEASE).await.unwrap();
+    assert_eq!(asks(&*store, &waiting, "rack", 1).await, Ok(Turn::After(gone.id)));
+    time.pass(seconds(1));
+    assert_eq!(asks(&*store, &waiting, "rack", 1).await, Ok(Turn::Granted));
+    // It comes back, and waits like any other.
+    store.renew(gone.id, gone.epoch, LEASE).await.unwrap();
+    assert_eq!(asks(&*store, &gone, "rack", 1).await, Ok(Turn::After(waiting.id)));
+}
+
+/// Goal: the epoch guards a place like every word of an attempt. Method: ask as a late worker, as one told to stop, before the claim.
+pub async fn only_the_attempt_under_way_takes_a_place(store: Shared, time: Time) {
+    let first = attempt(&*store, &time, "a").await;
+    time.pass(LEASE);
+    let second = claim(&*store).await;
+    assert!(matches!(asks(&*store, &first, "rack", 1).await, Err(Error::Fenced(_))));
+    assert_eq!(asks(&*store, &second, "rack", 1).await, Ok(Turn::Granted));
+    store.cancel(second.id).await.unwrap();
+    assert_eq!(asks(&*store, &second, "rack-2", 1).await, Err(Error::Cancelling));
+    let queued = accept(&*store, creation(&time, "b", "b")).await;
+    assert!(matches!(asks(&*store, &queued, "rack-2", 1).await, Err(Error::Fenced(_))));
+    let unknown = creation(&time, "c", "c").operation;
+    assert_eq!(asks(&*store, &unknown, "rack", 1).await, Err(Error::NoOperation));
+}
+
+/// Goal: two shards on one machine are two snapshots. Method: both ask, the first gives back.
+pub async fn shards_of_one_operation_take_places_one_by_one(store: Shared, time: Time) {
+    let one = attempt(&*store, &time, "a").await;
+    let ask = async |shard: &str| store.take_place(one.id, one.epoch, &place("rack", shard), 1).await;
+    assert_eq!(ask("shard2").await, Ok(Turn::Granted));
+    assert_eq!(ask("shard1").await, Ok(Turn::After(one.id)));
+    assert_eq!(ask("shard3").await, Ok(Turn::After(one.id)));
+    store.free_place(one.id, one.epoch, &place("rack", "shard2")).await.unwrap();
+    assert_eq!(ask("shard3").await, Ok(Turn::After(one.id)));
+    assert_eq!(ask("shard1").await, Ok(Turn::Granted));
+}
+
+/// Goal: a backup that is asked for at the wrong time of day does not fail for that. Method: put it off for longer than its deadline.
+pub async fn what_is_put_off_waits_and_keeps_its_time(store: Shared, time: Time) {
+    let first = attempt(&*store, &time, "main").await;
+    let until = time.now() + seconds(7200);
+    let waiting = store.defer(first.id, first.epoch, until, until + seconds(3600), "the evening".to_owned()).await.unwrap();
+    assert_eq!((&waiting.state, waiting.progress.waiting_for.as_str()), (&State::Queued { not_before: until }, "the evening"));
+    assert_eq!(store.get(first.id).await, Ok(waiting.clone()));
+    assert_eq!(doomed_epochs(&*store).await, [Epoch(1)]);
+    assert!(matches!(store.defer(first.id, first.epoch, until, until, String::new()).await, Err(Error::Fenced(_))));
+    time.pass(seconds(7199));
+    assert_eq!(store.claim(&all_zones(), LEASE).await, Ok((None, vec![])));
+    time.pass(seconds(1));
+    let second = claim(&*store).await;
+    assert_eq!((second.id, second.epoch, second.tally), (first.id, Epoch(2), Tally::default()));
+    store.step(second.id, second.epoch, Step::Snapshot, None).await.unwrap();
+    assert!(matches!(store.defer(second.id, second.epoch, until, until, String::new()).await, Err(Error::NotAllowed(_))));
+}
+
+/// Makes a backup whose source was of this lineage.
+async fn backup_of(store: &dyn Store, time: &Time, backup_name: &str, shards: Vec<Lineage>) -> Backup {
+    accept(store, creation(time, "main", backup_name)).await;
+    let claimed = claim(store).await;
+    let draft = store.backup(claimed.backup_id.unwrap()).await.unwrap();
+    store.record_lineage(claimed.id, claimed.epoch, shards).await.unwrap();
+    publish(store, time, &claimed, b"{}").await;
+    store.complete(claimed.id, claimed.epoch, succeeded(Some(available(&draft, claimed.epoch)))).await.unwrap();
+    time.pass(Duration::from_millis(1));
+    store.backup(draft.id).await.unwrap()
+}
+
+async fn baseline(store: &dyn Store) -> Option<(Name, Vec<Lineage>)> {
+    let found = store.baseline(&"default".parse().unwrap(), &"main".parse().unwrap()).await.unwrap();
+    found.map(|found| (found.name, found.shards))
+}
+
+/// Goal: what is known of a source lives and dies with its backup. Method: record twice, fail, cancel, succeed, delete.
+pub async fn a_lineage_is_kept_with_its_backup_alone(store: Shared, time: Time) {
+    for end in ["fail", "cancel"] {
+        accept(&*store, creation(&time, "main", end)).await;
+        let claimed = claim(&*store).await;
+        store.record_lineage(claimed.id, claimed.epoch, vec![lineage("shard1", 5)]).await.unwrap();
+        match end {
+            "fail" => drop(store.complete(claimed.id, claimed.epoch, failed("no way")).await.unwrap()),
+            _ => drop(store.cancel_and_end(&claimed).await),
+        }
+        assert_eq!(baseline(&*store).await, None);
+        assert!(matches!(store.record_lineage(claimed.id, claimed.epoch, Vec::new()).await, Err(Error::Fenced(_))));
+    }
+    accept(&*store, creation(&time, "main", "a")).await;
+    let claimed = claim(&*store).await;
+    let draft = store.backup(claimed.backup_id.unwrap()).await.unwrap();
+    store.record_lineage(claimed.id, claimed.epoch, (1..=3).map(|shard| lineage(&format!("shard{shard}"), 7)).collect()).await.unwrap();
+    let shards = vec![lineage("shard2", 1024), lineage("shard1", 0)];
+    store.record_lineage(claimed.id, claimed.epoch, shards).await.unwrap();
+    publish(&*store, &time, &claimed, b"{}").await;
+    assert_eq!(baseline(&*store).await, None);
+    store.complete(claimed.id, claimed.epoch, succeeded(Some(available(&draft, claimed.epoch)))).await.unwrap();
+    assert_eq!(baseline(&*store).await, Some((name("a"), vec![lineage("shard1", 0), lineage("shard2", 1024)])));
+    let backup = store.backup(draft.id).await.unwrap();
+    accept(&*store, deletion(&time, &backup)).await;
+    assert_eq!(baseline(&*store).await, None);
+    let work = claim(&*store).await;
+    let not_its_own = store.record_lineage(work.id, work.epoch, vec![lineage("shard1", 1)]).await;
+    assert!(matches!(not_its_own, Err(Error::Invalid(_))));
+    store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
+    time.pass(GRACE);
+    store.purged(backup.id).await.unwrap();
+    assert_eq!(store.backup(backup.id).await, Err(Error::NoBackup));
+}
+
+/// Goal: a source is compared with what a person would trust. Method: an older one, a newer one without a lineage, a suspect one,
+/// one that was cleared, and another folder.
+pub async fn the_baseline_is_the_newest_that_can_be_trusted(store: Shared, time: Time) {
+    backup_of(&*store, &time, "old", vec![lineage("shard1", 1)]).await;
+    backup_of(&*store, &time, "good", vec![lineage("shard1", 2)]).await;
+    make_backup(&*store, &time, "main", "without").await;
+    assert_eq!(baseline(&*store).await, Some((name("good"), vec![lineage("shard1", 2)])));
+    let suspect = suspect_backup(&*store, &time, "suspect", vec![lineage("shard1", 3)]).await;
+    assert!(suspect.is_suspect());
+    assert_eq!(baseline(&*store).await.map(|(name, _)| name), Some(name("good")));
+    accept(&*store, change(&time, &suspect, Spec::UpdateBackup(BackupChanges { clear_suspect: true, ..BackupChanges::default() }))).await;
+    let work = claim(&*store).await;
+    let cleared = backup::Cleared { by: "me".to_owned(), at: time.now() };
+    let after = Backup { suspicion: suspect.suspicion.clone().map(|suspicion| backup::Suspicion { cleared: Some(cleared), ..suspicion }), ..suspect };
+    store.complete(work.id, work.epoch, succeeded(Some(after))).await.unwrap();
+    assert_eq!(baseline(&*store).await.map(|(name, _)| name), Some(name("suspect")));
+    let elsewhere = store.baseline(&"folder2".parse().unwrap(), &"main".parse().unwrap()).await;
+    assert_eq!(elsewhere, Ok(None));
+}
+
+/// Makes a backup whose source looked wrong.
+async fn suspect_backup(store: &dyn Store, time: &Time, backup_name: &str, shards: Vec<Lineage>) -> Backup {
+    accept(store, creation(time, "main", backup_name)).await;
+    let claimed = claim(store).await;
+    let draft = store.backup(claimed.backup_id.unwrap()).await.unwrap();
+    store.record_lineage(claimed.id, claimed.epoch, shards).await.unwrap();
+    publish(store, time, &claimed, b"{}").await;
+    let suspicion = backup::Suspicion { reasons: vec!["it is empty".to_owned()], raised_at: time.now(), cleared: None };
+    let row = Backup { suspicion: Some(suspicion), ..available(&draft, claimed.epoch) };
+    store.complete(claimed.id, claimed.epoch, succeeded(Some(row))).await.unwrap();
+    store.backup(draft.id).await.unwrap()
+}
+
+/// Goal: hashes of one cluster can be compared as long as there are any. Method: offer keys before, between and after its backups.
+pub async fn a_key_of_sketches_stays_as_long_as_a_backup(store: Shared, time: Time) {
+    let key = |byte| SketchKey([byte; SKETCH_KEY_BYTES]);
+    let offer = async |cluster: &str, byte| store.sketch_key(&cluster.parse().unwrap(), key(byte)).await.unwrap();
+    let one = backup_of(&*store, &time, "a", vec![lineage("shard1", 1)]).await;
+    assert_eq!((offer("main", 1).await, offer("main", 2).await, offer("other", 3).await), (key(1), key(1), key(3)));
+    let two = backup_of(&*store, &time, "b", vec![lineage("shard1", 1)]).await;
+    for (backup, expected) in [(one, key(1)), (two, key(4))] {
+        accept(&*store, deletion(&time, &backup)).await;
+        let work = claim(&*store).await;
+        store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
+        time.pass(GRACE);
+        store.purged(backup.id).await.unwrap();
+        assert_eq!(offer("main", 4).await, expected);
+    }
+    assert_eq!(offer("other", 5).await, key(3));
+}
+
+/// Goal: nobody clears what does not stand. Method: a sound backup, a suspect one.
+pub async fn only_a_suspicion_that_stands_is_cleared(store: Shared, time: Time) {
+    let clear = |backup: &Backup| change(&time, backup, Spec::UpdateBackup(BackupChanges { clear_suspect: true, ..BackupChanges::default() }));
+    let sound = backup_of(&*store, &time, "sound", Vec::new()).await;
+    assert_eq!(store.create(clear(&sound), GRACE).await, Err(Error::NotSuspect));
+    assert_eq!(store.backup(sound.id).await, Ok(sound));
+    let suspect = suspect_backup(&*store, &time, "suspect", Vec::new()).await;
+    accept(&*store, clear(&suspect)).await;
+}
+
+/// A backup row of many shards with figures of their own, as real ones are.
+pub fn of_many_shards(draft: &Backup, epoch: Epoch, count: u64) -> Backup {
+    let hash = |number: u64, salt: u64| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &[number.to_le_bytes(), salt.to_le_bytes()].concat());
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let number = |shard: u64, salt: u64| u64::from_str_radix(&hash(shard, salt)[..9], 16).unwrap();
+    let one = |index: u64| {
+        let at = draft.created_at + TimeDelta::nanoseconds(number(index, 1) as i64);
+        backup::Shard {
+            name: format!("shard{index}"),
+            source_host: format!("10.0.{}.{}:{}", index / 250, index % 250, 7000 + index % 3),
+            sha256: hash(index, 2),
+            replication_id: hash(index, 3)[..40].to_owned(),
+            replication_offset: number(index, 4) as i64,
+            size_bytes: number(index, 5),
+            stored_bytes: number(index, 6),
+            used_memory_bytes: number(index, 7),
+            keys: number(index, 8),
+            expiring: number(index, 9),
+            fork_micros: Some(number(index, 10)),
+            databases: vec![backup::DatabaseCount { index: 0, keys: number(index, 8), expiring: number(index, 9), bytes: number(index, 11) }],
+            slots: vec![backup::SlotRange { first: (index * 32) as u16, last: (index * 32 + 31) as u16 }],
+            snapshot_started_at: at,
+            snapshot_at: at + TimeDelta::nanoseconds(number(index, 12) as i64),
+            upload_started_at: at + TimeDelta::nanoseconds(number(index, 13) as i64),
+            upload_ended_at: at + TimeDelta::nanoseconds(number(index, 14) as i64),
+            ..shard(at)
+        }
+    };
+    Backup { shards: (0..count).map(one).collect(), ..available(draft, epoch) }
+}
+
+/// Goal: a backup of hundreds of shards is one like any other. Method: 512 shards with figures that do not compress, from the end of
+/// the creation over a change to the purge, with the operation that tells it.
+pub async fn a_backup_of_many_shards_is_kept(store: Shared, time: Time) {
+    accept(&*store, creation(&time, "main", "wide")).await;
+    let claimed = claim(&*store).await;
+    let draft = store.backup(claimed.backup_id.unwrap()).await.unwrap();
+    let lineages = (0..512).map(|index| lineage(&format!("shard{index}"), 1024)).collect();
+    store.record_lineage(claimed.id, claimed.epoch, lineages).await.unwrap();
+    publish(&*store, &time, &claimed, b"{}").await;
+    let row = of_many_shards(&draft, claimed.epoch, 512);
+    let told = Response::Backup(Box::new(row.clone()));
+    let completion = Completion { outcome: Outcome::Succeeded(told.clone()), backup: Some(row.clone()) };
+    store.complete(claimed.id, claimed.epoch, completion).await.unwrap();
+    let wide = Backup { busy: None, ..row };
+    assert_eq!(store.backup(draft.id).await, Ok(wide.clone()));
+    assert_eq!(store.get(claimed.id).await.unwrap().state, State::Succeeded(told));
+    assert_eq!(baseline(&*store).await.map(|(_, shards)| shards.len()), Some(512));
+    let listed = store.backups(&BackupFilter::ClusterAvailable("main".parse().unwrap()), None, 10).await;
+    assert_eq!(listed, Ok(vec![wide.clone()]));
+
+    accept(&*store, renaming(&time, &wide, "broad")).await;
+    let work = claim(&*store).await;
+    // Half of it: pieces that are not needed any more go.
+    let half = Backup { name: name("broad"), shards: wide.shards[..200].to_vec(), ..wide };
+    store.complete(work.id, work.epoch, succeeded(Some(half.clone()))).await.unwrap();
+    assert_eq!(store.backup(draft.id).await, Ok(half.clone()));
+    accept(&*store, deletion(&time, &half)).await;
+    let work = claim(&*store).await;
+    store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
+    time.pass(GRACE);
+    store.purged(half.id).await.unwrap();
+    assert_eq!(store.backup(half.id).await, Err(Error::NoBackup));
+    time.pass(seconds(1));
+    store.expire(seconds(0)).await.unwrap();
+    assert_eq!(store.get(claimed.id).await, Err(Error::NoOperation));
 }

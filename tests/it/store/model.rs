@@ -8,8 +8,8 @@ use redkeep::cluster::{Adopted, ClusterId, FolderId, ShardNames, Timestamp};
 use redkeep::failure::Failure;
 use redkeep::operation::{self, Epoch, Event, Fault, Operation, OperationId, Progress, Publication, Refused, Spec, Step};
 use redkeep::store::{
-    BackupFilter, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, LOOK_AGAIN, MANIFEST_BYTES, OperationFilter, PAGE_ROWS, Store,
-    Zones,
+    BackupFilter, Baseline, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, LOOK_AGAIN, Lineage, MANIFEST_BYTES,
+    OperationFilter, PAGE_ROWS, Place, SketchKey, Store, Turn, Zones,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -33,6 +33,10 @@ struct Rows {
     shards: BTreeMap<ClusterId, ShardNames>,
     /// What an operation is to make of its cluster.
     to_be: BTreeMap<OperationId, Adopted>,
+    /// Places of failure domains: the attempt that has one, or waits for it.
+    places: BTreeMap<(String, OperationId, String), (Epoch, bool)>,
+    lineages: BTreeMap<BackupId, Vec<Lineage>>,
+    sketch_keys: BTreeMap<ClusterId, SketchKey>,
     /// Every end since the process began.
     ends: Vec<Operation>,
 }
@@ -202,6 +206,7 @@ impl Rows {
             let mut backup = backup.clone();
             match &operation.spec {
                 Spec::UpdateBackup(_) if in_error => return Err(Error::NotAvailable("ERROR")),
+                Spec::UpdateBackup(changes) if changes.clear_suspect && !backup.is_suspect() => return Err(Error::NotSuspect),
                 Spec::UpdateBackup(changes) => {
                     if let Some(name) = &changes.name
                         && self.name_owner(&backup.folder_id, name).is_some_and(|owner| owner != backup.id)
@@ -281,6 +286,8 @@ impl Rows {
         })?;
         let operation = operation.clone();
         self.doom(&operation, now);
+        let is_held = matches!(operation.state, operation::State::Running { .. } | operation::State::Cancelling { .. });
+        self.places.retain(|(_, other, _), (epoch, _)| *other != operation.id || (is_held && *epoch == operation.epoch));
         if operation.state.is_terminal() && !was_over {
             self.end(&operation, backup)?;
             self.ends.push(operation.clone());
@@ -307,6 +314,12 @@ impl Rows {
 
     fn end(&mut self, operation: &Operation, result: Option<Backup>) -> Result<(), Error> {
         self.manifests.remove(&operation.id);
+        if !matches!(operation.state, operation::State::Succeeded(_))
+            && operation.spec.makes_backup()
+            && let Some(id) = operation.backup_id
+        {
+            self.lineages.remove(&id);
+        }
         if operation.spec.changes_cluster() {
             return self.end_cluster(operation, result);
         }
@@ -326,7 +339,9 @@ impl Rows {
             operation::State::Succeeded(_) if result.is_some() => return Err(Error::Invalid(String::new())),
             operation::State::Failed(failure) if is_creation => backup.state = backup::State::Error(failure.clone()),
             operation::State::Cancelled if is_creation => {
+                let cluster = backup.cluster_id.clone();
                 self.backups.remove(&backup_id);
+                self.forget_key(&cluster);
                 return Ok(());
             }
             _ => {}
@@ -335,6 +350,38 @@ impl Rows {
             backup.busy = None;
         }
         Ok(())
+    }
+
+    fn forget_key(&mut self, cluster: &ClusterId) {
+        if self.backups.values().all(|backup| backup.cluster_id != *cluster) {
+            self.sketch_keys.remove(cluster);
+        }
+    }
+
+    /// The operation of an attempt that may go on.
+    fn attempt(&self, id: OperationId, epoch: Epoch) -> Result<&Operation, Error> {
+        let operation = self.operations.get(&id).ok_or(Error::NoOperation)?;
+        match operation.state {
+            operation::State::Running { .. } if operation.epoch == epoch => Ok(operation),
+            operation::State::Cancelling { .. } if operation.epoch == epoch => Err(Error::Cancelling),
+            _ => Err(Error::Fenced(Refused::Fenced { sent: epoch, latest: operation.epoch }.to_string())),
+        }
+    }
+
+    fn take_place(&mut self, id: OperationId, epoch: Epoch, place: &Place, limit: usize, now: Timestamp) -> Result<Turn, Error> {
+        self.attempt(id, epoch)?;
+        let own = (place.domain.clone(), id, place.shard.clone());
+        if self.places.get(&own) == Some(&(epoch, true)) {
+            return Ok(Turn::Granted);
+        }
+        let operations = &self.operations;
+        let lapsed = |id: &OperationId| operations[id].due_at().is_none_or(|until| until <= now);
+        self.places.retain(|key, _| key.0 != place.domain || *key == own || !lapsed(&key.1));
+        let others = self.places.iter().filter(|(key, _)| key.0 == place.domain && **key != own);
+        let ahead: Vec<OperationId> = others.filter(|(key, (_, is_taken))| *is_taken || **key < own).map(|(key, _)| key.1).collect();
+        let is_taken = ahead.len() < limit.max(1);
+        self.places.insert(own, (epoch, is_taken));
+        Ok(if is_taken { Turn::Granted } else { Turn::After(ahead[0]) })
     }
 
     fn page<T: Clone, I: Ord + Copy>(rows: &BTreeMap<I, T>, after: Option<I>, limit: usize, keep: impl Fn(&T) -> bool) -> Vec<T> {
@@ -418,6 +465,51 @@ impl Store for Model {
         self.event(id, |_| Event::HandBack { epoch }, None)
     }
 
+    async fn defer(&self, id: OperationId, epoch: Epoch, until: Timestamp, deadline_at: Timestamp, waiting_for: String) -> Result<Operation, Error> {
+        self.event(id, |_| Event::Defer { epoch, until, deadline_at, waiting_for }, None)
+    }
+
+    async fn take_place(&self, id: OperationId, epoch: Epoch, place: &Place, limit: usize) -> Result<Turn, Error> {
+        if place.domain.is_empty() || place.domain.len() > Place::NAME_BYTES {
+            return Err(Error::Invalid(String::new()));
+        }
+        self.transaction(|rows, now| rows.take_place(id, epoch, place, limit, now))
+    }
+
+    async fn free_place(&self, id: OperationId, epoch: Epoch, place: &Place) -> Result<(), Error> {
+        let key = (place.domain.clone(), id, place.shard.clone());
+        let mut rows = self.rows();
+        if rows.places.get(&key).is_some_and(|(own, _)| *own == epoch) {
+            rows.places.remove(&key);
+        }
+        Ok(())
+    }
+
+    async fn record_lineage(&self, id: OperationId, epoch: Epoch, mut lineage: Vec<Lineage>) -> Result<(), Error> {
+        self.transaction(|rows, _| {
+            let operation = rows.attempt(id, epoch)?;
+            let backup_id = operation.backup_id.filter(|_| operation.spec.makes_backup()).ok_or_else(|| Error::Invalid(String::new()))?;
+            if lineage.len() > Lineage::SHARDS {
+                return Err(Error::Invalid(String::new()));
+            }
+            lineage.sort_by(|one, other| one.shard.cmp(&other.shard));
+            rows.lineages.insert(backup_id, lineage);
+            Ok(())
+        })
+    }
+
+    async fn baseline(&self, folder: &FolderId, cluster: &ClusterId) -> Result<Option<Baseline>, Error> {
+        let rows = self.rows();
+        let fits = |backup: &&Backup| backup.folder_id == *folder && backup.cluster_id == *cluster && backup.is_available() && !backup.is_suspect();
+        let lineage = |backup: &Backup| rows.lineages.get(&backup.id).filter(|shards| !shards.is_empty()).cloned();
+        let found = rows.backups.values().rev().filter(fits).find_map(|backup| Some((backup, lineage(backup)?)));
+        Ok(found.map(|(backup, shards)| Baseline { backup_id: backup.id, name: backup.name.clone(), started_at: backup.started_at, shards }))
+    }
+
+    async fn sketch_key(&self, cluster: &ClusterId, fresh: SketchKey) -> Result<SketchKey, Error> {
+        Ok(*self.rows().sketch_keys.entry(cluster.clone()).or_insert(fresh))
+    }
+
     async fn complete(&self, id: OperationId, epoch: Epoch, completion: Completion) -> Result<Operation, Error> {
         self.event(id, |_| Event::Complete { epoch, outcome: completion.outcome }, completion.backup)
     }
@@ -495,8 +587,11 @@ impl Store for Model {
     }
 
     async fn purged(&self, id: BackupId) -> Result<(), Error> {
-        if self.purgeable(usize::MAX).await?.iter().any(|backup| backup.id == id) {
-            self.rows().backups.remove(&id);
+        if let Some(backup) = self.purgeable(usize::MAX).await?.into_iter().find(|backup| backup.id == id) {
+            let mut rows = self.rows();
+            rows.backups.remove(&id);
+            rows.lineages.remove(&id);
+            rows.forget_key(&backup.cluster_id);
         }
         Ok(())
     }

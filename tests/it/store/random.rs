@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use redkeep::cluster::FolderId;
 use redkeep::operation::Fault;
-use redkeep::store::{BackupFilter, PAGE_ROWS};
+use redkeep::store::{BackupFilter, Lineage, PAGE_ROWS, Place, SKETCH_KEY_BYTES, SketchKey};
 use std::fmt::Debug;
 
 const CLUSTERS: [&str; 3] = ["one", "two", "three"];
@@ -87,6 +87,29 @@ enum Deed {
     HandBack {
         who: Who,
     },
+    Defer {
+        who: Who,
+        wait: u64,
+    },
+    TakePlace {
+        who: Who,
+        domain: usize,
+        shard: usize,
+        limit: usize,
+    },
+    FreePlace {
+        who: Who,
+        domain: usize,
+        shard: usize,
+    },
+    Lineage {
+        who: Who,
+        shards: usize,
+    },
+    SketchKey {
+        cluster: usize,
+        fresh: u8,
+    },
     Succeed {
         who: Who,
         row: Row,
@@ -163,6 +186,11 @@ fn deed() -> impl Strategy<Value = Deed> {
         2 => who().prop_map(|who| Deed::Progress { who }),
         4 => (who(), prop_oneof![Just(0u64), Just(5)], fault).prop_map(|(who, wait, fault)| Deed::Retry { who, wait, fault }),
         2 => who().prop_map(|who| Deed::HandBack { who }),
+        2 => (who(), prop_oneof![Just(0u64), Just(60), Just(7200)]).prop_map(|(who, wait)| Deed::Defer { who, wait }),
+        10 => (who(), 0..2usize, 0..2usize, 1..3usize).prop_map(|(who, domain, shard, limit)| Deed::TakePlace { who, domain, shard, limit }),
+        3 => (who(), 0..2usize, 0..2usize).prop_map(|(who, domain, shard)| Deed::FreePlace { who, domain, shard }),
+        4 => (who(), 0..3usize).prop_map(|(who, shards)| Deed::Lineage { who, shards }),
+        2 => (0..3usize, any::<u8>()).prop_map(|(cluster, fresh)| Deed::SketchKey { cluster, fresh }),
         10 => (who(), row).prop_map(|(who, row)| Deed::Succeed { who, row }),
         2 => who().prop_map(|who| Deed::Fail { who }),
         1 => who().prop_map(|who| Deed::CompleteCancelled { who }),
@@ -327,6 +355,27 @@ impl Pair {
                 let Some((operation, epoch)) = self.pick(&who).await else { return Ok(()) };
                 both!(self, hand_back(operation.id, epoch))?;
             }
+            Deed::Defer { who, wait } => {
+                let Some((operation, epoch)) = self.pick(&who).await else { return Ok(()) };
+                let until = self.time.now() + seconds(wait);
+                both!(self, defer(operation.id, epoch, until, until + seconds(3600), "the night".to_owned()))?;
+            }
+            Deed::TakePlace { who, domain, shard, limit } => {
+                let Some((operation, epoch)) = self.pick(&who).await else { return Ok(()) };
+                both!(self, take_place(operation.id, epoch, &place(domain, shard), limit))?;
+            }
+            Deed::FreePlace { who, domain, shard } => {
+                let Some((operation, epoch)) = self.pick(&who).await else { return Ok(()) };
+                both!(self, free_place(operation.id, epoch, &place(domain, shard)))?;
+            }
+            Deed::Lineage { who, shards } => {
+                let Some((operation, epoch)) = self.pick(&who).await else { return Ok(()) };
+                let lineage: Vec<Lineage> = (0..shards).rev().map(|index| lineage(&format!("shard{index}"), epoch.0)).collect();
+                both!(self, record_lineage(operation.id, epoch, lineage.clone()))?;
+            }
+            Deed::SketchKey { cluster, fresh } => {
+                both!(self, sketch_key(&CLUSTERS[cluster].parse().unwrap(), SketchKey([fresh; SKETCH_KEY_BYTES])))?;
+            }
             Deed::Succeed { who, row } => {
                 let Some((operation, epoch)) = self.pick(&who).await else { return Ok(()) };
                 let before = match operation.backup_id {
@@ -400,6 +449,9 @@ impl Pair {
             let id = cluster.parse().unwrap();
             both!(self, cluster(&id))?;
             both!(self, cluster_to_be(&id))?;
+            for folder in FOLDERS {
+                both!(self, baseline(&folder.parse().unwrap(), &id))?;
+            }
             both!(self, clusters(Some(&id), 2))?;
         }
         for zone in ZONES {
@@ -422,6 +474,15 @@ impl Pair {
                 after = Some(last);
             }
         }
+        // Who holds a place is seen by asking for it, and what stays of a key by offering another.
+        for operation in self.model.held() {
+            for domain in 0..2 {
+                both!(self, take_place(operation.id, operation.epoch, &place(domain, 0), 1))?;
+            }
+        }
+        for cluster in CLUSTERS {
+            both!(self, sketch_key(&cluster.parse().unwrap(), SketchKey([255; SKETCH_KEY_BYTES])))?;
+        }
         for wait in [0, 15, 600, 24 * 3600] {
             self.time.pass(seconds(wait));
             both!(self, doomed(PAGE_ROWS))?;
@@ -430,6 +491,10 @@ impl Pair {
         }
         Ok(())
     }
+}
+
+fn place(domain: usize, shard: usize) -> Place {
+    Place { domain: ["rack-a", "rack-b"][domain].to_owned(), shard: ["shard1", "shard2"][shard].to_owned() }
 }
 
 fn keyed(create: Create, key: Option<(u8, u8)>) -> Create {

@@ -135,6 +135,12 @@ impl Setup {
         self
     }
 
+    /// Takes all clusters and added sections away.
+    pub fn without_clusters(mut self) -> Self {
+        self.clusters.clear();
+        self
+    }
+
     /// Takes all buckets away.
     pub fn without_buckets(mut self) -> Self {
         self.buckets.clear();
