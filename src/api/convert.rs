@@ -368,6 +368,7 @@ fn shard(shard: &backup::Shard) -> own::ShardArtifact {
         impact: Some(impact(&shard.impact)),
         minimum: shard.minimum.as_ref().map(minimum),
         side_state: shard.side_state,
+        moves: shard.moves.clone(),
     }
 }
 

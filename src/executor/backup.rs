@@ -297,6 +297,7 @@ fn shard(manifest: &ShardManifest) -> Shard {
             modules: minimum.modules.clone(),
         }),
         side_state: manifest.side.is_some(),
+        moves: manifest.moves.clone(),
     }
 }
 

@@ -258,8 +258,15 @@ async fn see(target: Target, limit: Duration, turns: Arc<Semaphore>) -> Seen {
     let asking = async {
         let mut connection = Connection::open(&target).await?;
         let facts = Facts::ask(&mut connection).await?;
-        let view = if facts.cluster_mode { Some(View::ask(&mut connection).await?) } else { None };
-        Ok((facts, view))
+        let view = match facts.cluster_mode {
+            true => View::ask(&mut connection).await.map(Some),
+            false => Ok(None),
+        };
+        match view {
+            // It does not know the question, whatever it says of itself; its other facts stand.
+            Err(Error::Unsupported { .. }) => Ok((facts, None)),
+            view => Ok((facts, view?)),
+        }
     };
     let answer = timeout(limit, asking).await.unwrap_or_else(|_| Err(silence(&target, limit)));
     let (facts, view) = match answer {

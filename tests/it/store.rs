@@ -254,6 +254,7 @@ fn shard(at: Timestamp) -> backup::Shard {
         impact: Default::default(),
         minimum: None,
         side_state: false,
+        moves: Vec::new(),
     }
 }
 

@@ -154,6 +154,7 @@ async fn keys_on_their_way_are_counted() {
     let manifest = manifest_of(&service, &backup);
     let words: Vec<_> = manifest.shards.iter().flat_map(|shard| &shard.moves).collect();
     assert!(words.iter().any(|moving| moving.starts_with(&format!("slot {slot} is migrating to"))), "{words:?}");
+    assert_eq!(backup.shards.iter().flat_map(|shard| &shard.moves).collect::<Vec<_>>(), words);
     move_keys(slot, 10, from, to).await;
     end_move(slot, from, to).await;
     cluster.settled().await;
@@ -205,5 +206,27 @@ async fn a_slot_that_moved_meanwhile_is_taken_again() {
     assert_eq!(manifest.epoch, 2);
     let holder = manifest.shards.iter().find(|shard| shard.slots.iter().any(|range| range.first <= slot && slot <= range.last)).expect("somebody has it");
     assert_eq!(holder.source_host, to.address());
+    service.stop().await;
+}
+
+/// Goal: a failover in mid-snapshot costs an attempt and no more. Method: the source is made the primary while it saves; the
+/// one that was the primary is the source then.
+#[tokio::test]
+async fn a_failover_in_mid_snapshot_is_survived() {
+    let cluster = Cluster::start(3, 1).await;
+    let (primary, replica) = (&cluster.shards[0].primary, &cluster.shards[0].replicas[0]);
+    primary.command(&["DEBUG", "POPULATE", "1000"]).await.ok();
+    cluster.shards[0].caught_up().await;
+    replica.command(&["CONFIG", "SET", "rdb-key-save-delay", "10000"]).await.ok();
+    let service = service_of(&cluster, "").await;
+    let operation = service.clients.create("main", "a").await.expect("the backup is accepted");
+    replica.wait_info("rdb_bgsave_in_progress", |value| value == "1").await;
+    replica.command(&["CLUSTER", "FAILOVER"]).await.ok();
+    let ended = service.clients.ended(&operation.id, OPERATION).await;
+    assert!(error_of(&ended).is_none(), "{ended:#?}");
+    let manifest = manifest_of(&service, &service.clients.all_backups().await.remove(0));
+    assert!(manifest.epoch >= 2, "{}", manifest.epoch);
+    assert_eq!((manifest.shards[0].name.as_str(), &manifest.shards[0].source_host), ("shard1", &primary.address()));
+    assert_eq!(manifest.shards[0].walk.databases.iter().map(|database| database.keys).sum::<u64>(), 1000);
     service.stop().await;
 }

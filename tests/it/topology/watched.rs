@@ -66,3 +66,35 @@ async fn a_watched_primary_alone_is_refused() {
     assert_eq!(primary.info("sync_full").await, "0");
     service.stop().await;
 }
+
+/// Goal: a failover in mid-snapshot costs an attempt and no more. Method: the source is made the primary while it saves; the
+/// other replica, which follows it, is the source then.
+#[tokio::test]
+async fn a_failover_in_mid_snapshot_is_survived() {
+    let primary = RedisServer::start().await;
+    let follow = |priority: u32| RedisServer::builder().replica_of(&primary).config(&format!("replica-priority {priority}")).start();
+    let (promoted, other) = (follow(1).await, follow(100).await);
+    primary.command(&["DEBUG", "POPULATE", "1000"]).await.ok();
+    for replica in [&promoted, &other] {
+        replica.wait_info("db0", |keys| keys.starts_with("keys=1000,")).await;
+    }
+    let sentinels = Sentinels::start(1, &primary, 2).await;
+    let service = setup(&sentinels, "").start().await;
+    promoted.command(&["CONFIG", "SET", "rdb-key-save-delay", "15000"]).await.ok();
+    // A host that saves already is chosen last.
+    other.command(&["CONFIG", "SET", "rdb-key-save-delay", "5000"]).await.ok();
+    other.command(&["BGSAVE"]).await.ok();
+    other.command(&["CONFIG", "SET", "rdb-key-save-delay", "0"]).await.ok();
+    let operation = service.clients.create("main", "a").await.expect("the backup is accepted");
+    promoted.wait_info("rdb_bgsave_in_progress", |value| value == "1").await;
+    assert_eq!(sentinels.fail_over().await, promoted.address());
+    let ended = service.clients.ended(&operation.id, OPERATION).await;
+    assert!(error_of(&ended).is_none(), "{ended:#?}");
+    let backup = service.clients.all_backups().await.remove(0);
+    assert_ne!(backup.shards[0].source_host, promoted.address());
+    assert_eq!(backup.shards[0].keys, 1000);
+    assert!(service.clients.progress(&operation.id).await.attempt >= 2);
+    let seen = sentinels.seen(&sentinels.servers[0]).await;
+    assert!(seen.replicas.iter().all(|replica| !replica.ends_with(":0")), "{seen:?}");
+    service.stop().await;
+}
