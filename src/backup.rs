@@ -282,6 +282,9 @@ pub struct Shard {
     /// Whether the side state lies beside it.
     #[serde(default)]
     pub side_state: bool,
+    /// Slots that were on their way between shards while the snapshots were taken, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<String>,
 }
 
 /// A range of hash slots, from 0 to 16383, both ends included.
@@ -511,6 +514,7 @@ pub(crate) mod tests {
             impact: Impact::default(),
             minimum: None,
             side_state: false,
+            moves: Vec::new(),
         };
         Backup {
             id: BackupId::new(),

@@ -4,9 +4,11 @@
 //! and asked is the `redis` room's business.
 
 mod adopted;
+mod shards;
 pub mod window;
 
 pub use adopted::{Adopted, Connection, Trust};
+pub use shards::{SHARDS, ShardNames};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

@@ -12,6 +12,7 @@ mod attempt;
 mod backup;
 mod collect;
 mod copy;
+mod coverage;
 mod download;
 mod export;
 mod fault;
@@ -198,6 +199,7 @@ fn metrics() -> Metrics {
 impl Executor {
     /// Makes an executor; nothing is worked on before [`Executor::run`].
     pub fn new(store: Arc<dyn Store>, fleet: Arc<Fleet>, storage: Storage, options: Options) -> Self {
+        fleet.remember_in(Arc::clone(&store));
         Self(Arc::new(Inner {
             store,
             fleet,

@@ -5,16 +5,18 @@
 //! operations or the wire.
 
 mod check;
+mod names;
 
-pub use check::{Check, ShardCheck};
+pub use check::{Check, CheckError, ShardCheck, Slots};
 
 use crate::backup::Labels;
 use crate::cluster::window::Windows;
-use crate::cluster::{Adopted, ClusterId, Flavor, FolderId, Health, Host, ONLY_SHARD, Role, Timestamp, Trust, View};
+use crate::cluster::{Adopted, ClusterId, Flavor, FolderId, Health, Host, ONLY_SHARD, Role, ShardNames, Timestamp, Trust, View};
 use crate::redis::facts::Facts;
+use crate::redis::sentinel;
 use crate::redis::source::{self, Rules};
 use crate::redis::tls::{Authorities, BadTls, Tls};
-use crate::redis::topology::{Seen, Topology};
+use crate::redis::topology::{Seen, Start, Topology};
 use crate::redis::{Address, BadAddress, Credentials, Password};
 use crate::secrets::{Key, OpenError, Sealed};
 use chrono::Utc;
@@ -72,6 +74,19 @@ pub struct Node {
     pub failure_domain: Option<String>,
 }
 
+/// The sentinels of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sentinel {
+    /// The name that they have for the primary.
+    pub master: String,
+    /// Where they listen; any one is enough.
+    pub nodes: Vec<Address>,
+    /// ACL user of theirs.
+    pub username: Option<String>,
+    /// Their own password.
+    pub password: PasswordSource,
+}
+
 /// A cluster as it was made known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
@@ -105,6 +120,10 @@ pub struct Definition {
     pub portable_dump: bool,
     /// Networks in which discovered hosts are given the credentials; none means the networks of the nodes.
     pub discovery_allow: Vec<IpNet>,
+    /// Who knows where its servers are, if sentinels do.
+    pub sentinel: Option<Sentinel>,
+    /// Where the addresses are reached that its servers and sentinels announce.
+    pub address_map: BTreeMap<Address, Address>,
     /// How it was made known.
     pub origin: Origin,
     /// Whether its adoption is under way.
@@ -199,6 +218,8 @@ impl Definition {
             allow_output_buffer_risk: false,
             portable_dump: false,
             discovery_allow: Vec::new(),
+            sentinel: None,
+            address_map: BTreeMap::new(),
             origin: Origin::Adopted,
             is_adopting: row.is_adopting,
             flavor: Flavor::default(),
@@ -212,7 +233,11 @@ impl Definition {
     ///
     /// [`CredentialsError`].
     pub fn credentials(&self) -> Result<Credentials, CredentialsError> {
-        let password = match &self.password {
+        self.credentials_of(self.username.as_ref(), &self.password)
+    }
+
+    fn credentials_of(&self, username: Option<&String>, password: &PasswordSource) -> Result<Credentials, CredentialsError> {
+        let password = match password {
             PasswordSource::Absent => None,
             PasswordSource::File(path) => Some(read_password(path).map_err(|what| CredentialsError::File { cluster: self.id.clone(), what })?),
             PasswordSource::Environment(variable) => {
@@ -224,7 +249,7 @@ impl Definition {
                 Some(open.map_err(|fault| CredentialsError::Sealed { cluster: self.id.clone(), fault })?)
             }
         };
-        Ok(Credentials { username: self.username.clone(), password: password.map(Password::new) })
+        Ok(Credentials { username: username.cloned(), password: password.map(Password::new) })
     }
 
     /// The rules for choosing a source.
@@ -234,6 +259,7 @@ impl Definition {
             allow_primary: self.allow_primary,
             allow_output_buffer_risk: self.allow_output_buffer_risk,
             portable_dump: self.portable_dump,
+            watched: self.sentinel.is_some(),
             memory_limits: limits.collect(),
         }
     }
@@ -253,16 +279,34 @@ impl Definition {
     ///
     /// [`CredentialsError`]; a host that does not answer is part of the result.
     pub async fn look(&self, limit: Duration) -> Result<Topology, CredentialsError> {
-        let credentials = self.credentials()?;
-        let nodes: Vec<_> = self.nodes.iter().map(|node| node.address.clone()).collect();
-        Ok(Topology::discover(&nodes, &credentials, self.tls.as_ref(), &self.discovery_allow, limit).await)
+        let mut start = Start {
+            nodes: self.nodes.iter().map(|node| node.address.clone()).collect(),
+            credentials: self.credentials()?,
+            tls: self.tls.clone(),
+            allowed: self.discovery_allow.clone(),
+            address_map: self.address_map.clone(),
+            ..Start::default()
+        };
+        let mut trouble = Vec::new();
+        if let Some(sentinel) = &self.sentinel {
+            let credentials = self.credentials_of(sentinel.username.as_ref(), &sentinel.password)?;
+            let told = sentinel::ask(&sentinel.nodes, &sentinel.master, &credentials, self.tls.as_ref(), limit).await;
+            if told.primary.is_none() {
+                trouble = told.faults;
+            }
+            (start.primary, start.replicas, start.neighbours) = (told.primary, told.replicas, sentinel.nodes.clone());
+        }
+        let mut topology = Topology::discover(&start, limit).await;
+        topology.trouble = trouble;
+        Ok(topology)
     }
 
     /// The cluster as reads show it, after a look at it.
-    pub fn view(&self, topology: &Topology, probed_at: Option<Timestamp>) -> View {
-        let rules = self.rules();
-        let hosts: Vec<Host> = topology.hosts.iter().map(|seen| host(seen, &rules)).collect();
-        let health = health(&hosts, topology.primary().is_some());
+    pub fn view(&self, topology: &Topology, names: &ShardNames, probed_at: Option<Timestamp>) -> View {
+        let (rules, shards) = (self.rules(), names::shards_of_hosts(topology, names));
+        let hosts: Vec<Host> = topology.hosts.iter().map(|seen| host(seen, shards.get(&seen.target.name), &rules)).collect();
+        let is_whole = topology.layout.as_ref().is_none_or(|layout| layout.fault().is_none());
+        let health = health(&hosts, is_whole && topology.shards().iter().all(|(_, shard)| shard.primary().is_some()));
         let shown = topology.primary().or_else(|| topology.answered().next()).map(|(_, facts)| facts);
         View {
             id: self.id.clone(),
@@ -292,7 +336,7 @@ impl Definition {
             memory_bytes: node.memory_limit.unwrap_or(0),
             replica_priority: None,
         });
-        let mut view = self.view(&Topology::default(), None);
+        let mut view = self.view(&Topology::default(), &ShardNames::default(), None);
         view.health = Health::Unknown;
         view.hosts = hosts.collect();
         view
@@ -312,11 +356,11 @@ fn read_password(path: &std::path::Path) -> Result<String, String> {
     }
 }
 
-fn host(seen: &Seen, rules: &Rules) -> Host {
+fn host(seen: &Seen, shard: Option<&String>, rules: &Rules) -> Host {
     let name = seen.target.name.clone();
     let facts = seen.facts.as_ref().ok();
     Host {
-        shard_name: ONLY_SHARD.to_owned(),
+        shard_name: shard.cloned().unwrap_or_default(),
         role: facts.map_or(Role::Unknown, |facts| facts.role),
         health: facts.map_or(Health::Dead, host_health),
         memory_bytes: facts.map_or_else(|| rules.memory_limits.get(&name).copied().unwrap_or(0), |facts| source::memory_of(&name, facts, rules)),
@@ -368,13 +412,14 @@ pub enum Follow {
 pub struct Fleet {
     clusters: RwLock<BTreeMap<ClusterId, Arc<Entry>>>,
     key: Option<Key>,
+    names: names::Names,
 }
 
 impl Fleet {
     /// These clusters; of two with one id the later counts.
     pub fn new(definitions: impl IntoIterator<Item = Definition>) -> Self {
         let clusters = definitions.into_iter().map(|definition| (definition.id.clone(), Entry::new(definition))).collect();
-        Self { clusters: RwLock::new(clusters), key: None }
+        Self { clusters: RwLock::new(clusters), ..Self::default() }
     }
 
     /// The same with the key that seals and opens the passwords of adopted clusters.
@@ -435,6 +480,7 @@ impl Fleet {
         let mut clusters = self.write();
         if clusters.get(id).is_some_and(|entry| entry.definition.origin == Origin::Adopted) {
             clusters.remove(id);
+            self.names.forget(id);
         }
     }
 
@@ -455,7 +501,7 @@ impl Fleet {
             return Some(view.clone());
         }
         let view = match entry.definition.look(PROBE_TIMEOUT).await {
-            Ok(topology) => entry.definition.view(&topology, Some(Utc::now())),
+            Ok(topology) => self.shown(&entry.definition, &topology).await,
             Err(fault) => {
                 tracing::warn!(cluster.id = %id, error = %fault, "a cluster could not be looked at");
                 entry.definition.unseen()
@@ -463,6 +509,16 @@ impl Fleet {
         };
         *last = Some((Instant::now(), view.clone()));
         Some(view)
+    }
+
+    /// The cluster as reads show it, after a look at it now.
+    pub async fn shown(&self, definition: &Definition, topology: &Topology) -> View {
+        // A store that does not answer leaves shards of today without a name.
+        let names = self.names_of(&definition.id, topology).await.unwrap_or_else(|fault| {
+            tracing::warn!(cluster.id = %definition.id, error = %fault, "the names of the shards are not known");
+            ShardNames::default()
+        });
+        definition.view(topology, &names, Some(Utc::now()))
     }
 
     /// What the last look found, whenever it was, without another. `None` when there was none yet, or one is under way.

@@ -54,6 +54,8 @@
 //! executor      accept, claim, keep the lease, repeat, cancel, hand back
 //!   attempt       one attempt with its heartbeat
 //!   backup        PREFLIGHT, SNAPSHOT, SEAL, PUBLISH, told top to bottom
+//!   shards        a source for each shard, and all snapshots at once
+//!   coverage      every slot is in one of them
 //!   copy export   the same steps for what is stored already
 //!   stored        what a finished backup consists of
 //!   impact        what a snapshot costs its source
@@ -76,6 +78,8 @@
 //!   place         places of a failure domain
 //!   sled          the embedded store
 //! fleet         the clusters that are known, and the last look at each
+//!   check         what a backup would meet
+//!   names         the names of shards, remembered
 //! artifacts     keys, uploads in parts, manifest and facts
 //!   place         where a root is: a folder, or a prefix in the bucket of a store
 //!   root          one root, whatever its kind
@@ -85,6 +89,8 @@
 //!   transfer      moving what is stored
 //!   encryption    to whom artifacts are encrypted, and reading them back
 //! redis         talking to a server: connection, INFO, topology, choice of source
+//!   cluster       which node owns which slots
+//!   sentinel      where sentinels say that the servers are
 //!   replication   the hand-shake of a replica, and the framings
 //!   rights        what the account may do, and the line that gives what is missing
 //!   company       whether replicas synchronise beside us

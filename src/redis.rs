@@ -3,12 +3,14 @@
 //! Owns the connection and the reading of INFO. A server is not trusted: every reply has a limit, every wait has a time, and
 //! its texts are cleaned before they are shown. Knows nothing of operations, storage or the wire.
 
+pub mod cluster;
 pub mod company;
 pub mod connection;
 pub mod facts;
 pub mod local;
 pub mod replication;
 pub mod rights;
+pub mod sentinel;
 pub mod side;
 pub mod source;
 pub mod tls;

@@ -301,6 +301,7 @@ fn manifest(request: &Request, transfer: &Transfer, segments: Vec<Segment>, walk
         replication_id2: request.facts.replication_id2.clone(),
         source_keys: request.facts.keys,
         slots: request.slots.clone(),
+        moves: Vec::new(),
         impact: Impact { bytes_per_second: span.bytes_per_second(walk.bytes), ..Impact::default() },
         walk,
         side: None,

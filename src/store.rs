@@ -16,7 +16,7 @@ pub use lineage::{Baseline, Lineage, SKETCH_KEY_BYTES, SketchKey};
 pub use place::{Place, Turn};
 
 use crate::backup::{Backup, BackupId, Name};
-use crate::cluster::{Adopted, ClusterId, FolderId, Timestamp};
+use crate::cluster::{Adopted, ClusterId, FolderId, ShardNames, Timestamp};
 use crate::failure::Failure;
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, Step};
 use async_trait::async_trait;
@@ -531,6 +531,21 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::Unavailable`], [`Error::Damaged`].
     async fn clusters(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<Adopted>, Error>;
+
+    /// The names of a cluster's shards; none where none were given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn shard_names(&self, cluster: &ClusterId) -> Result<ShardNames, Error>;
+
+    /// Gives the shards of a cluster their names, as [`ShardNames::learn`] does, and tells all of them. Durable on return.
+    /// Names stay until an adopted cluster is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`]; [`Error::Invalid`] when there are more than a row can hold.
+    async fn name_shards(&self, cluster: &ClusterId, found: Vec<Vec<String>>) -> Result<ShardNames, Error>;
 
     /// How many operations there are. It costs no more than a look at memory, or one query.
     ///

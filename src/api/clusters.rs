@@ -4,7 +4,7 @@ use super::page::Page;
 use super::{Api, convert, request, status};
 use crate::auth::Grant;
 use crate::backup::{Backup, Labels, Name};
-use crate::cluster::{ONLY_SHARD, View};
+use crate::cluster::View;
 use crate::executor::Draft;
 use crate::fleet::Definition;
 use crate::operation::Door;
@@ -80,17 +80,15 @@ impl managed::cluster_service_server::ClusterService for Api {
     async fn get_shard(&self, request: Request<managed::GetClusterShardRequest>) -> Result<Response<managed::Shard>, Status> {
         let (grant, request) = request::reading(request)?;
         let view = self.view(&grant, &request.cluster_id).await?;
-        if request.shard_name != ONLY_SHARD {
-            return Err(status::not_found("shard", &request.shard_name));
-        }
-        Ok(Response::new(convert::only_shard(&view)))
+        let shard = convert::shards(&view).into_iter().find(|shard| shard.name == request.shard_name);
+        shard.map(Response::new).ok_or_else(|| status::not_found("shard", &request.shard_name))
     }
 
     async fn list_shards(&self, request: Request<managed::ListClusterShardsRequest>) -> Result<Response<managed::ListClusterShardsResponse>, Status> {
         let (grant, request) = request::reading(request)?;
         let page = Page::new(request.page_size, &request.page_token, "cluster.shards", &[&request.cluster_id])?;
         let view = self.view(&grant, &request.cluster_id).await?;
-        let (shards, next_page_token) = page.of(vec![convert::only_shard(&view)], |shard| shard.name.clone());
+        let (shards, next_page_token) = page.of(convert::shards(&view), |shard| shard.name.clone());
         Ok(Response::new(managed::ListClusterShardsResponse { shards, next_page_token }))
     }
 }

@@ -9,6 +9,7 @@ use crate::operation::{Door, Operation, Progress, Response, Spec, State, Step};
 use crate::pb::{managed, operation as wire, own};
 use prost::{Message, Name};
 use prost_types::Any;
+use std::collections::BTreeMap;
 
 /// Name of the preset of clusters that run elsewhere.
 const PRESET: &str = "adopted";
@@ -211,9 +212,16 @@ pub(super) fn host(cluster_id: &str, zone: &str, host: &Host) -> managed::Host {
     }
 }
 
-/// The only shard of a cluster.
-pub(super) fn only_shard(view: &View) -> managed::Shard {
-    managed::Shard { name: ONLY_SHARD.to_owned(), cluster_id: view.id.to_string(), is_ha: view.hosts.len() > 1 }
+/// The shards of a cluster, in order of their numbers: the only one outside of cluster mode.
+pub(super) fn shards(view: &View) -> Vec<managed::Shard> {
+    let mut hosts: BTreeMap<(usize, &str), usize> = BTreeMap::new();
+    for host in view.hosts.iter().filter(|host| !host.shard_name.is_empty()) {
+        *hosts.entry((host.shard_name.len(), &host.shard_name)).or_default() += 1;
+    }
+    if hosts.is_empty() && !view.cluster_mode {
+        hosts.insert((0, ONLY_SHARD), 0);
+    }
+    hosts.into_iter().map(|((_, name), count)| managed::Shard { name: name.to_owned(), cluster_id: view.id.to_string(), is_ha: count > 1 }).collect()
 }
 
 /// A backup in the managed-Redis schema. There `created_at` is when it was complete.
@@ -373,6 +381,7 @@ fn shard(shard: &backup::Shard) -> own::ShardArtifact {
         impact: Some(impact(&shard.impact)),
         minimum: shard.minimum.as_ref().map(minimum),
         side_state: shard.side_state,
+        moves: shard.moves.clone(),
     }
 }
 

@@ -83,6 +83,9 @@ pub struct ShardManifest {
     /// Slots that the shard owned; empty outside of cluster mode.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slots: Vec<SlotRange>,
+    /// Slots that were on their way while the snapshots were taken, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<String>,
     /// What the snapshot cost its source.
     #[serde(default)]
     pub impact: Impact,

@@ -284,6 +284,14 @@ fn shard_facts(shard: &ShardArtifact, now: DateTime<Utc>) -> String {
         facts.add_some("Rate", (impact.bytes_per_second > 0).then(|| format!("{}/s", text::size(impact.bytes_per_second))));
         facts.add_some("Shared", impact.shared_round.then(|| "a replica of the source synchronised at the same time".to_owned()));
     }
+    if !shard.slots.is_empty() {
+        let range = |slots: &own::SlotRange| if slots.first == slots.last { slots.first.to_string() } else { format!("{}-{}", slots.first, slots.last) };
+        facts.add("Slots", shard.slots.iter().map(range).collect::<Vec<_>>().join(", "));
+        facts.add_some("Stray keys", (shard.stray_keys > 0).then(|| format!("{} outside of the slots", text::count(shard.stray_keys))));
+    }
+    for moving in &shard.moves {
+        facts.add("Moved", text::escape(moving));
+    }
     facts.add_some("Side state", shard.side_state.then(|| "beside the dump: users, modules, configuration, topology".to_owned()));
     let position = (!shard.replication_id.is_empty()).then(|| format!("{}:{}", text::escape(&shard.replication_id), shard.replication_offset));
     facts.add_some("Replication", position);

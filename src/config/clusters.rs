@@ -3,12 +3,14 @@
 use super::section::Section;
 use crate::cluster::window::{BadWindow, Windows};
 use crate::cluster::{ClusterId, Flavor};
-use crate::fleet::{Definition, Node, Origin, PasswordSource};
+use crate::fleet::{Definition, Node, Origin, PasswordSource, Sentinel};
+use crate::redis::sentinel::SENTINELS;
 use crate::redis::tls::{Authorities, BadTls, Tls};
 use crate::redis::topology::HOSTS;
+use crate::redis::{Address, BadAddress};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -24,6 +26,10 @@ const LABEL_CHARS: usize = 63;
 const LABELS: usize = 64;
 /// Longest file with certificates or a key, in bytes.
 const PEM_BYTES: u64 = 1024 * 1024;
+/// Longest name that sentinels have for a primary, in characters.
+const MASTER_CHARS: usize = 200;
+/// Most addresses of an address map.
+const ADDRESSES: usize = 2048;
 /// Longest name of a failure domain, in bytes.
 const DOMAIN_BYTES: usize = 255;
 /// Most virtual processors, and most memory in GiB, that a flavor may tell.
@@ -70,7 +76,9 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
     if description.chars().count() > DESCRIPTION_CHARS {
         section.fault("description", "must have at most 256 characters");
     }
-    let nodes = nodes(section);
+    let sentinel = sentinel(section, base);
+    let nodes = nodes(section, sentinel.is_some());
+    let address_map = address_map(section);
     let password = match (section.optional_text("password_file"), section.optional_text("password_env")) {
         (Some(_), Some(_)) => {
             section.fault("password_env", "cannot stand beside password_file");
@@ -121,6 +129,8 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
         allow_output_buffer_risk,
         portable_dump,
         discovery_allow,
+        sentinel,
+        address_map,
         origin: Origin::Configured,
         is_adopting: false,
         flavor,
@@ -233,9 +243,66 @@ fn labels_of(section: &mut Section<'_>) -> std::collections::BTreeMap<String, St
     labels
 }
 
-fn nodes(section: &mut Section<'_>) -> Vec<Node> {
+/// Reads `sentinel = { master, nodes, username, password_file }`.
+fn sentinel(section: &mut Section<'_>, base: &Path) -> Option<Sentinel> {
+    let Value::Table(table) = section.value("sentinel")? else {
+        section.fault("sentinel", "must be a table such as { master = \"main\", nodes = [\"10.0.0.1:26379\"] }");
+        return None;
+    };
+    let mut sentinel = section.inner("sentinel", table);
+    let master = sentinel.text("master", "");
+    if master.is_empty() || master.chars().count() > MASTER_CHARS || master.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        sentinel.fault("master", "must be the name that the sentinels have for the primary");
+    }
+    let mut nodes = Vec::new();
+    let texts = sentinel.texts("nodes");
+    if texts.is_empty() || texts.len() > SENTINELS {
+        sentinel.fault("nodes", &format!("must list 1 to {SENTINELS} sentinels"));
+    }
+    for (index, text) in texts.iter().enumerate() {
+        match text.parse() {
+            Ok(address) => nodes.push(address),
+            Err(fault) => sentinel.fault(&format!("nodes[{index}]"), &BadAddress::to_string(&fault)),
+        }
+    }
+    let password = match (sentinel.optional_text("password_file"), sentinel.optional_text("password_env")) {
+        (Some(_), Some(_)) => {
+            sentinel.fault("password_env", "cannot stand beside password_file");
+            PasswordSource::Absent
+        }
+        (Some(file), None) => PasswordSource::File(base.join(file)),
+        (None, Some(variable)) => PasswordSource::Environment(variable),
+        (None, None) => PasswordSource::Absent,
+    };
+    let username = sentinel.optional_text("username");
+    if username.is_some() && password == PasswordSource::Absent {
+        sentinel.fault("username", "needs password_file or password_env");
+    }
+    sentinel.end();
+    Some(Sentinel { master, nodes, username, password })
+}
+
+/// Reads `address_map = { "10.1.2.3:6379" = "redis-0.example:6379" }`.
+fn address_map(section: &mut Section<'_>) -> BTreeMap<Address, Address> {
+    let mut map = BTreeMap::new();
+    let mut entries = section.section("address_map");
+    for key in entries.keys() {
+        let Some(value) = entries.optional_text(&key) else { continue };
+        match (key.parse(), value.parse()) {
+            (Ok(announced), Ok(reached)) => drop(map.insert(announced, reached)),
+            (Err(_), _) => entries.fault(&key, "the announced address must be `host:port` or `[ipv6]:port`"),
+            (Ok(_), Err(fault)) => entries.fault(&key, &BadAddress::to_string(&fault)),
+        }
+    }
+    if map.len() > ADDRESSES {
+        entries.fault("*", &format!("must be at most {ADDRESSES} addresses"));
+    }
+    map
+}
+
+fn nodes(section: &mut Section<'_>, has_sentinels: bool) -> Vec<Node> {
     let values = section.list("nodes");
-    if values.is_empty() || values.len() > HOSTS {
+    if (values.is_empty() && !has_sentinels) || values.len() > HOSTS {
         section.fault("nodes", &format!("must list 1 to {HOSTS} servers"));
     }
     let mut nodes = Vec::new();
@@ -273,7 +340,7 @@ fn nodes(section: &mut Section<'_>) -> Vec<Node> {
         }
         match address.as_deref().unwrap_or_default().parse() {
             Ok(address) => nodes.push(Node { address, memory_limit, failure_domain }),
-            Err(fault) => section.fault(&key, &crate::redis::BadAddress::to_string(&fault)),
+            Err(fault) => section.fault(&key, &BadAddress::to_string(&fault)),
         }
     }
     nodes

@@ -14,7 +14,6 @@ use crate::operation::{Door, Operation, Outcome, Response, Spec};
 use crate::redis::{self, Address, Credentials};
 use crate::store::{self, Completion, Create, PAGE_ROWS};
 use crate::telemetry::crash_point;
-use chrono::Utc;
 
 /// Most clusters that can be adopted: all of them are kept in memory.
 pub const CLUSTERS: usize = 10_000;
@@ -267,11 +266,11 @@ async fn probe(context: &Context, row: Adopted) -> Result<View, End> {
     let definition = Definition::adopted(&Adopted { is_adopting: false, ..row }, context.inner.fleet.key());
     let definition = definition.map_err(|fault| End::Failed(Failure::new(Reason::Internal, format!("the record of the cluster cannot be used: {fault}"))))?;
     let check = context.inner.fleet.check(&definition).await;
-    let check = check.map_err(|fault| End::Failed(Failure::new(Reason::SourceCredentials, fault.to_string())))?;
+    let check = check.map_err(|fault| fault::check(&context.operation, fault))?;
     if let Some(error) = refusal(&check) {
         return Err(fault::source(&context.operation, error));
     }
-    Ok(definition.view(&check.topology, Some(Utc::now())))
+    Ok(context.inner.fleet.shown(&definition, &check.topology).await)
 }
 
 /// What a host has against us that waiting does not mend, where no host can be the source.

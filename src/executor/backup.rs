@@ -3,7 +3,7 @@
 use super::attempt::{Context, End};
 use super::permit::Permit;
 use super::shards::{self, Chosen};
-use super::{fault, suspect, window};
+use super::{coverage, fault, suspect, window};
 use crate::artifacts::manifest::{FORMAT_VERSION, MANIFEST, MARKER, Manifest, Marker, ShardManifest};
 use crate::artifacts::{self, Folder};
 use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Labels, Minimum, Shard, State, Suspicion};
@@ -53,7 +53,9 @@ async fn attempt(context: &Context) -> Result<End, End> {
     window::check(context, &cluster)?;
     context.step(Step::Snapshot, None).await?;
     crash_point("snapshot");
-    let shards = shards::take(context, &cluster, &attempt, shards, permit, sketch).await?;
+    let slots = coverage::Before::of(&shards);
+    let mut shards = shards::take(context, &cluster, &attempt, shards, permit, sketch).await?;
+    coverage::look_again(context, &cluster, &slots, &mut shards).await?;
 
     context.step(Step::Seal, None).await?;
     crash_point("seal");
@@ -295,6 +297,7 @@ fn shard(manifest: &ShardManifest) -> Shard {
             modules: minimum.modules.clone(),
         }),
         side_state: manifest.side.is_some(),
+        moves: manifest.moves.clone(),
     }
 }
 

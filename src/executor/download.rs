@@ -29,7 +29,7 @@ impl From<Fault> for Unreadable {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Missing(_) | Fault::Corrupt { .. } | Fault::Exists(_) => Self::Damaged(fault.to_string()),
-            Fault::Full | Fault::Denied(_) | Fault::Unavailable { .. } | Fault::Stalled => Self::Away(fault.to_string()),
+            Fault::Full | Fault::Denied(_) | Fault::Unavailable { .. } | Fault::Stalled | Fault::Locked(_) => Self::Away(fault.to_string()),
         }
     }
 }

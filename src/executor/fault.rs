@@ -4,6 +4,7 @@ use super::attempt::End;
 use crate::artifacts;
 use crate::cluster::ClusterId;
 use crate::failure::{Failure, Reason};
+use crate::fleet::CheckError;
 use crate::operation::{Fault, Operation};
 use crate::rdb;
 use crate::redis;
@@ -139,6 +140,17 @@ pub(super) fn snapshot(operation: &Operation, host: &str, error: snapshot::Error
     }
 }
 
+/// What it means that a cluster could not be checked.
+pub(super) fn check(operation: &Operation, error: CheckError) -> End {
+    match error {
+        CheckError::Credentials(fault) => End::Failed(Failure::new(Reason::SourceCredentials, fault.to_string())),
+        CheckError::Names(fault) => {
+            let failure = Failure::new(Reason::Internal, format!("the shards could not be named: {fault}"));
+            End::Retry { fault: Fault::Storage, failure, wait: backoff(operation) }
+        }
+    }
+}
+
 /// What it means that no host may be the source.
 pub(super) fn no_source(operation: &Operation, cluster: &ClusterId, barred: &[Barred]) -> End {
     let has = |bar| barred.iter().any(|barred| barred.bar == bar);
@@ -146,6 +158,7 @@ pub(super) fn no_source(operation: &Operation, cluster: &ClusterId, barred: &[Ba
     let order = [
         (Bar::NotReady, Reason::SourceNotReady),
         (Bar::Silent, Reason::SourceUnreachable),
+        (Bar::Topology, Reason::SourceTopology),
         (Bar::Certificate, Reason::SourceCertificate),
         (Bar::Credentials, Reason::SourceCredentials),
         (Bar::Rights, Reason::SourcePermission),
@@ -156,9 +169,10 @@ pub(super) fn no_source(operation: &Operation, cluster: &ClusterId, barred: &[Ba
     let (bar, reason) = order.into_iter().find(|(bar, _)| has(*bar)).unwrap_or((Bar::Role, Reason::SourceRole));
     let words: Vec<String> =
         barred.iter().map(|barred| if barred.remedy.is_empty() { barred.reason.clone() } else { format!("{} ({})", barred.reason, barred.remedy) }).collect();
-    let failure = Failure::new(reason, format!("no host of cluster {cluster} can be the source: {}", words.join("; ")));
+    let what = if has(Bar::Topology) { "is not whole" } else { "has no host that can be the source" };
+    let failure = Failure::new(reason, format!("cluster {cluster} {what}: {}", words.join("; ")));
     match bar {
-        Bar::NotReady | Bar::Silent => End::Retry { fault: Fault::Source, failure, wait: backoff(operation) },
+        Bar::NotReady | Bar::Silent | Bar::Topology => End::Retry { fault: Fault::Source, failure, wait: backoff(operation) },
         Bar::Certificate | Bar::Credentials | Bar::Rights | Bar::Memory | Bar::Version | Bar::Role => End::Failed(failure),
     }
 }

@@ -29,13 +29,15 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Chosen {
     pub(super) name: String,
     pub(super) slots: Vec<SlotRange>,
+    /// Slots on their way, in words.
+    pub(super) moves: Vec<String>,
     pub(super) target: Target,
     pub(super) facts: Facts,
 }
 
 /// Chooses a source for every shard by what the servers say.
 pub(super) async fn choose(context: &Context, cluster: &Definition) -> Result<Vec<Chosen>, End> {
-    let check = context.inner.fleet.check(cluster).await.map_err(|error| End::Failed(Failure::new(Reason::SourceCredentials, error.to_string())))?;
+    let check = context.inner.fleet.check(cluster).await.map_err(|error| fault::check(&context.operation, error))?;
     chosen(context, cluster, check)
 }
 
@@ -46,7 +48,7 @@ fn chosen(context: &Context, cluster: &Definition, check: Check) -> Result<Vec<C
     let mut all = Vec::with_capacity(check.shards.len());
     for shard in check.shards {
         match (shard.source, shard.objections.first()) {
-            (Some((target, facts)), _) => all.push(Chosen { name: shard.name, slots: shard.slots, target, facts }),
+            (Some((target, facts)), _) => all.push(Chosen { name: shard.name, slots: shard.slots, moves: shard.moves, target, facts }),
             // The best host's is told; the others are less fit besides.
             (None, Some((_, objection))) => return Err(fault::source(&context.operation, objection)),
             (None, None) => return Err(fault::no_source(&context.operation, &cluster.id, &shard.barred)),
@@ -208,7 +210,7 @@ impl Work<'_> {
                 return Err(End::Retry { fault: Fault::Source, failure, wait: fault::backoff(&self.context.operation) });
             };
             // Its slots stay those that all shards were chosen with; whether they are still its own is looked at in the end.
-            shard = Chosen { slots: shard.slots, ..anew };
+            shard = Chosen { slots: shard.slots, moves: shard.moves, ..anew };
             self.context.retrack(progress(&shard));
             if self.cluster.failure_domain(&shard.target.address) == name {
                 return Ok((shard, taken.permit));

@@ -2,12 +2,19 @@
 
 use super::{CredentialsError, Definition, Fleet, PREFLIGHT_TIMEOUT};
 use crate::backup::SlotRange;
-use crate::cluster::ONLY_SHARD;
+use crate::cluster::{ONLY_SHARD, ShardNames};
+use crate::redis::cluster::{self, MOVES};
 use crate::redis::facts::Facts;
 use crate::redis::rights::Lacking;
-use crate::redis::source::{self, Barred, Choice};
+use crate::redis::source::{self, Bar, Barred, Choice};
 use crate::redis::topology::Topology;
 use crate::redis::{Error, Target};
+use crate::store;
+use futures_util::{StreamExt, stream};
+use std::collections::BTreeMap;
+
+/// Shards whose sources are asked at once.
+const CHECKS_AT_ONCE: usize = 32;
 
 /// What a check of a cluster found.
 #[derive(Clone, Debug)]
@@ -55,21 +62,73 @@ impl Check {
     }
 }
 
+/// Why a cluster could not be checked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CheckError {
+    /// Its password cannot be read.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// Its shards could not be named.
+    #[error("the shards could not be named: {0}")]
+    Names(#[from] store::Error),
+}
+
 impl Fleet {
     /// Looks at every host of a cluster and chooses a source for each shard, without starting anything. Fit hosts are asked
-    /// for what only a connection can tell until one has nothing against it.
+    /// for what only a connection can tell until one has nothing against it. Shards that are new are given their names.
     ///
     /// # Errors
     ///
-    /// [`CredentialsError`].
-    pub async fn check(&self, definition: &Definition) -> Result<Check, CredentialsError> {
+    /// [`CheckError`].
+    pub async fn check(&self, definition: &Definition) -> Result<Check, CheckError> {
         let topology = definition.look(PREFLIGHT_TIMEOUT).await?;
-        let shard = check_shard(definition, ONLY_SHARD, &topology).await;
-        Ok(Check { topology, shards: vec![shard], barred: Vec::new() })
+        let mut barred: Vec<Barred> = Vec::new();
+        if topology.hosts.is_empty() {
+            barred.extend(topology.trouble.iter().map(source::barred_by));
+        }
+        if let Some(layout) = &topology.layout {
+            let remedy = if layout.clusters > 1 { "list the nodes of one cluster only" } else { "look at CLUSTER INFO and CLUSTER NODES" };
+            let bar = if layout.clusters > 1 { Bar::Role } else { Bar::Topology };
+            barred.extend(layout.fault().map(|reason| Barred { host: String::new(), bar, reason, remedy: remedy.to_owned() }));
+        }
+        // What is no whole cluster gets no names: they stay for good.
+        let names = if barred.is_empty() { self.names_of(&definition.id, &topology).await? } else { self.known_names(&definition.id) };
+        let parts = topology.shards();
+        let mut checks = Vec::with_capacity(parts.len());
+        for (shard, part) in &parts {
+            checks.push(check_shard(definition, shard.as_ref(), part, &names));
+        }
+        let shards = stream::iter(checks).buffered(CHECKS_AT_ONCE).collect().await;
+        Ok(Check { topology, shards, barred })
+    }
+
+    /// Who owns which slots, by the names of the shards, and what stands against the whole; nothing outside of cluster mode.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckError`].
+    pub async fn slots(&self, definition: &Definition) -> Result<Option<Slots>, CheckError> {
+        let topology = definition.look(PREFLIGHT_TIMEOUT).await?;
+        let Some(layout) = &topology.layout else { return Ok(None) };
+        let names = self.names_of(&definition.id, &topology).await?;
+        let owned = layout.shards.iter().map(|shard| (names.name_of(&shard.primary_id).unwrap_or_default(), shard.slots.clone())).collect();
+        let moves = layout.shards.iter().flat_map(|shard| &shard.moves).take(MOVES).cloned().collect();
+        Ok(Some(Slots { owned, moves, fault: layout.fault() }))
     }
 }
 
-async fn check_shard(definition: &Definition, name: &str, topology: &Topology) -> ShardCheck {
+/// Who owns which slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slots {
+    /// Slots by the name of the shard.
+    pub owned: BTreeMap<String, Vec<SlotRange>>,
+    /// Slots on their way, in words.
+    pub moves: Vec<String>,
+    /// Why the slots are not covered once.
+    pub fault: Option<String>,
+}
+
+async fn check_shard(definition: &Definition, shard: Option<&cluster::Shard>, topology: &Topology, names: &ShardNames) -> ShardCheck {
     let Choice { fit, barred } = source::choose(topology, &definition.rules());
     let (mut source, mut lacking, mut objections) = (None, None, Vec::new());
     for (target, facts) in fit {
@@ -82,12 +141,14 @@ async fn check_shard(definition: &Definition, name: &str, topology: &Topology) -
             Err(objection) => objections.push((target.name.clone(), objection)),
         }
     }
-    let hosts = topology.hosts.iter().map(|seen| seen.target.name.clone()).collect();
     ShardCheck {
-        name: name.to_owned(),
-        slots: Vec::new(),
-        hosts,
-        moves: Vec::new(),
+        name: match shard {
+            Some(shard) => names.name_of(&shard.primary_id).unwrap_or_default(),
+            None => ONLY_SHARD.to_owned(),
+        },
+        slots: shard.map(|shard| shard.slots.clone()).unwrap_or_default(),
+        hosts: topology.hosts.iter().map(|seen| seen.target.name.clone()).collect(),
+        moves: shard.map(|shard| shard.moves.clone()).unwrap_or_default(),
         has_replicas: topology.has_replicas(),
         source,
         lacking,

@@ -8,7 +8,7 @@ use super::facts::{Engine, Facts, Version};
 use super::replication::Dialect;
 use super::rights::{self, Lacking};
 use super::topology::{Seen, Topology};
-use super::{Error, Target};
+use super::{Address, Error, Target};
 use crate::cluster::Role;
 use std::collections::BTreeMap;
 
@@ -25,6 +25,8 @@ pub struct Rules {
     pub allow_primary: bool,
     /// Whether servers older than 6.2 may be the source.
     pub allow_output_buffer_risk: bool,
+    /// Whether sentinels watch the cluster: then no primary is the source.
+    pub watched: bool,
     /// Whether the dump is to be one that older servers can load.
     pub portable_dump: bool,
     /// Memory of hosts as declared, in bytes, by the host's name.
@@ -48,6 +50,8 @@ pub enum Bar {
     Credentials,
     /// Its certificate is not believed, or it does not believe ours.
     Certificate,
+    /// The shards do not cover every slot once.
+    Topology,
     /// The account lacks a right, or the host was not asked for want of one.
     Rights,
 }
@@ -94,7 +98,9 @@ pub fn memory_needed(facts: &Facts) -> u64 {
 pub fn choose(topology: &Topology, rules: &Rules) -> Choice {
     let shard = ShardFacts {
         has_replicas: topology.has_replicas(),
-        primaries: topology.answered().filter(|(_, facts)| facts.role == Role::Primary).count(),
+        // Where it is known who is the primary, whoever else says so of himself does not count.
+        primaries: if topology.known_primary.is_some() { 1 } else { topology.answered().filter(|(_, facts)| facts.role == Role::Primary).count() },
+        known_primary: topology.known_primary.clone(),
         replication_id: topology.primary().map(|(_, facts)| facts.replication_id.clone()).filter(|id| !id.is_empty()),
     };
     let mut barred = Vec::new();
@@ -102,7 +108,7 @@ pub fn choose(topology: &Topology, rules: &Rules) -> Choice {
     for seen in &topology.hosts {
         let bar = match &seen.facts {
             Err(error) => Some(silent(error)),
-            Ok(facts) => unfit(&seen.target.name, facts, rules, &shard),
+            Ok(facts) => unfit(seen, facts, rules, &shard),
         };
         match (bar, &seen.facts) {
             (Some((bar, reason, remedy)), _) => barred.push(Barred { host: seen.target.name.clone(), bar, reason, remedy }),
@@ -121,9 +127,17 @@ pub fn choose(topology: &Topology, rules: &Rules) -> Choice {
 /// What the fitness of one host depends on beside itself.
 struct ShardFacts {
     has_replicas: bool,
+    /// By the word of sentinels or of the cluster.
+    known_primary: Option<Address>,
     primaries: usize,
     /// Of the one primary that answered.
     replication_id: Option<String>,
+}
+
+/// What an error that concerns the whole cluster means.
+pub fn barred_by(error: &Error) -> Barred {
+    let (bar, reason, remedy) = silent(error);
+    Barred { host: String::new(), bar, reason, remedy }
 }
 
 fn silent(error: &Error) -> (Bar, String, String) {
@@ -139,13 +153,14 @@ fn silent(error: &Error) -> (Bar, String, String) {
     (bar, error.to_string(), String::new())
 }
 
-fn unfit(name: &str, facts: &Facts, rules: &Rules, shard: &ShardFacts) -> Option<(Bar, String, String)> {
+fn unfit(seen: &Seen, facts: &Facts, rules: &Rules, shard: &ShardFacts) -> Option<(Bar, String, String)> {
+    let name = seen.target.name.as_str();
     let bar = |bar, reason: String, remedy: &str| Some((bar, reason, remedy.to_owned()));
     if facts.engine == Engine::Other {
         return bar(Bar::Version, format!("{name} is neither Redis nor Valkey: it sends no snapshot to a replica of another kind"), "");
     }
-    if facts.cluster_mode {
-        return bar(Bar::Version, format!("{name} runs in cluster mode, which is not backed up"), "");
+    if facts.cluster_mode && seen.view.is_none() {
+        return bar(Bar::Version, format!("{name} runs in cluster mode and does not tell of its cluster"), "");
     }
     if facts.version < RDB_ONLY_SINCE && facts.engine == Engine::Redis && !rules.allow_output_buffer_risk {
         return bar(
@@ -192,6 +207,16 @@ fn unfit(name: &str, facts: &Facts, rules: &Rules, shard: &ShardFacts) -> Option
             }
         }
         Role::Primary | Role::Unknown => {
+            if shard.known_primary.as_ref().is_some_and(|known| *known != seen.target.address) {
+                return bar(Bar::NotReady, format!("{name} says that it is a primary and is none any more: a failover is under way"), "");
+            }
+            if rules.watched {
+                return bar(
+                    Bar::Role,
+                    format!("{name} is a primary that Sentinel watches, and Sentinel would list the backup as a replica for good"),
+                    "give it a replica: a backup is taken from that",
+                );
+            }
             if shard.has_replicas && !rules.allow_primary {
                 return bar(
                     Bar::Role,
@@ -251,6 +276,7 @@ mod tests {
         Seen {
             target: Target { name: name.into(), address: name.parse().unwrap(), credentials: Default::default(), tls: None },
             facts,
+            view: None,
             elapsed: Duration::ZERO,
         }
     }
@@ -260,7 +286,7 @@ mod tests {
     }
 
     fn chosen(hosts: Vec<Seen>, rules: &Rules) -> Result<String, Vec<Bar>> {
-        let choice = choose(&Topology { hosts, skipped: Vec::new() }, rules);
+        let choice = choose(&Topology { hosts, ..Topology::default() }, rules);
         choice.fit.first().map(|(target, _)| target.name.clone()).ok_or_else(|| choice.barred.iter().map(|barred| barred.bar).collect())
     }
 
@@ -273,6 +299,16 @@ mod tests {
         assert_eq!(chosen(vec![seen("a:1", Ok(facts(Role::Primary))), down("b:1")], &rules), Err(vec![Bar::Role, Bar::Silent]));
         assert_eq!(chosen(vec![seen("a:1", Ok(facts(Role::Primary))), down("b:1")], &allowed), Ok("a:1".into()));
         assert_eq!(chosen(vec![seen("a:1", Ok(facts(Role::Primary))), seen("b:1", Ok(facts(Role::Primary)))], &allowed), Err(vec![Bar::Role, Bar::Role]));
+    }
+
+    /// Goal: a failover only delays a backup. Method: the old primary has not heard of it yet.
+    #[test]
+    fn who_was_the_primary_is_waited_for() {
+        let hosts = vec![seen("a:1", Ok(facts(Role::Primary))), seen("b:1", Ok(facts(Role::Primary)))];
+        let topology = Topology { hosts, known_primary: Some("b:1".parse().unwrap()), ..Topology::default() };
+        let choice = choose(&topology, &Rules { watched: true, ..Rules::default() });
+        assert_eq!(choice.barred.iter().map(|barred| barred.bar).collect::<Vec<_>>(), [Bar::NotReady, Bar::Role]);
+        assert!(choice.fit.is_empty());
     }
 
     #[test]

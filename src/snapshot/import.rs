@@ -305,6 +305,7 @@ fn manifest(request: &Request<'_>, segments: Vec<artifacts::manifest::Segment>, 
         replication_id2: String::new(),
         source_keys: 0,
         slots: Vec::new(),
+        moves: Vec::new(),
         impact: Impact::default(),
         side: None,
     }

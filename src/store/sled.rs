@@ -24,6 +24,7 @@ mod place;
 mod read;
 mod recent;
 mod rows;
+mod shards;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -42,7 +43,7 @@ use super::{
     Turn, Zones,
 };
 use crate::backup::{Backup, BackupId, Name};
-use crate::cluster::{Adopted, ClusterId, FolderId, Timestamp};
+use crate::cluster::{Adopted, ClusterId, FolderId, ShardNames, Timestamp};
 use crate::failure::Failure;
 use crate::operation::{Epoch, Fault, Operation, OperationId, Progress, Publication, Step};
 use async_trait::async_trait;
@@ -379,6 +380,16 @@ impl Store for SledStore {
     async fn clusters(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<Adopted>, Error> {
         let after = after.cloned();
         self.read(move |rows| read::clusters(rows, after.as_ref(), limit)).await
+    }
+
+    async fn shard_names(&self, cluster: &ClusterId) -> Result<ShardNames, Error> {
+        let cluster = cluster.clone();
+        self.read(move |rows| shards::names(rows, &cluster)).await
+    }
+
+    async fn name_shards(&self, cluster: &ClusterId, found: Vec<Vec<String>>) -> Result<ShardNames, Error> {
+        let cluster = cluster.clone();
+        self.change(move |judge| judge.name_shards(&cluster, &found)).await
     }
 
     async fn census(&self) -> Result<Census, Error> {

@@ -8,7 +8,8 @@ use crate::support::scripted::{self, ScriptedRedis, full_sync_length, full_sync_
 use crate::support::server::{RedisServer, Transfer};
 use crate::support::service::{Clients, OPERATION, Process, Service, Setup, error_of, files_below, reason_of};
 use crate::support::{compare, load, rdb_bytes::Dump, rdb_bytes::RdbBytes, until};
-use proof::{Proof, assert_walked, decode};
+pub use proof::decode;
+use proof::{Proof, assert_walked};
 use redkeep::artifacts::{Compression, Folder, Options, Storage};
 use redkeep::backup::{BackupId, Level};
 use redkeep::cluster::Role;

@@ -254,6 +254,7 @@ fn shard(at: Timestamp) -> backup::Shard {
         impact: Default::default(),
         minimum: None,
         side_state: false,
+        moves: Vec::new(),
     }
 }
 
@@ -363,6 +364,7 @@ macro_rules! on_every_store {
 
 on_every_store! {
     a_known_key_answers_before_a_conflict,
+    shards_keep_their_names,
     racing_creates_with_one_key_give_one_operation,
     rows_that_do_not_fit_are_refused,
     a_name_is_taken_from_the_draft_on,

@@ -91,7 +91,10 @@ impl Judge {
                 cluster.is_adopting = false;
                 self.rows.write(key, &cluster)?;
             }
-            (Spec::AdoptCluster, false) | (Spec::ForgetCluster, true) => self.rows.remove(key),
+            (Spec::AdoptCluster, false) | (Spec::ForgetCluster, true) => {
+                self.rows.remove(key);
+                self.rows.remove(keys::shards(id));
+            }
             (Spec::UpdateConnection, true) => {
                 let cluster: Adopted = self.rows.read(&to_be)?.ok_or_else(gone)?;
                 self.rows.write(key, &cluster)?;

@@ -82,6 +82,8 @@ kinds! {
     Rest = b'r', "rest of a row";
     /// The key of a cluster's hashes of key names.
     SketchKey = b's', "key of sketches";
+    /// The names of a cluster's shards.
+    Shards = b'h', "names of shards";
     /// From a key in a bucket to the export that is to write it.
     Target = b't', "target of an export";
     /// From a cluster to the operation that holds it.
@@ -155,6 +157,10 @@ pub(super) fn clusters(after: Option<&ClusterId>) -> Range<Key> {
 
 pub(super) fn cluster_to_be(id: &ClusterId) -> Key {
     key(Kind::ClusterToBe, &[id.as_str().as_bytes()])
+}
+
+pub(super) fn shards(cluster: &ClusterId) -> Key {
+    key(Kind::Shards, &[cluster.as_str().as_bytes()])
 }
 
 pub(super) fn doomed(next_look: Timestamp, id: OperationId, epoch: Epoch) -> Key {

@@ -7,7 +7,7 @@ use super::open::{Absent, Disk};
 use super::place::Held;
 use super::rows::{self, Attempt, KeyUse, Rows};
 use crate::backup::{self, Backup, BackupId};
-use crate::cluster::Adopted;
+use crate::cluster::{Adopted, ShardNames};
 use crate::operation::{Operation, OperationId, Spec, State};
 use crate::store::{Error, Lineage, SKETCH_KEY_BYTES, row};
 use serde::de::DeserializeOwned;
@@ -151,6 +151,7 @@ impl Walk {
                 let changing = self.holder(&cluster)?.is_some_and(|holder| holder.spec == Spec::UpdateConnection);
                 expect(changing, "nothing changes its connection")
             }
+            Kind::Shards => parse::<ShardNames>(kind, value).map(drop),
             Kind::Doomed => {
                 mark(kind, value)?;
                 let (id, epoch) = keys::last_attempt(key).ok_or("its key is no attempt")?;

@@ -47,7 +47,7 @@ const TOPOLOGIES: [(Topology, &str); 5] = [
 /// Servers, and how the service finds them.
 struct Source {
     servers: Vec<RedisServer>,
-    node: String,
+    nodes: Vec<String>,
     extra: String,
     /// Kept as long as the backup is taken.
     _sentinels: Option<sentinel::Sentinels>,
@@ -75,7 +75,15 @@ impl Source {
                     Topology::Sentinel => Some(sentinel::Layout::default().program(engine.program()).start(1, &servers[0], count).await),
                     _ => None,
                 };
-                Self { node: servers[0].address(), extra: String::new(), servers, _sentinels: sentinels }
+                // Where there are sentinels, they are all that is told.
+                let (nodes, extra) = match &sentinels {
+                    Some(sentinels) => {
+                        let nodes = sentinels.addresses();
+                        (Vec::new(), format!("sentinel = {{ master = {:?}, nodes = {nodes:?} }}", sentinel::MASTER))
+                    }
+                    None => (vec![servers[0].address()], String::new()),
+                };
+                Self { nodes, extra, servers, _sentinels: sentinels }
             }
             Topology::ThreeShards | Topology::SixShards => {
                 let (shards, replicas) = if topology == Topology::ThreeShards { (3, 0) } else { (6, 1) };
@@ -87,9 +95,9 @@ impl Source {
                 for shard in &cluster.shards {
                     shard.caught_up().await;
                 }
-                let node = cluster.address();
+                let nodes = vec![cluster.address()];
                 let servers = cluster.shards.into_iter().flat_map(|shard| std::iter::once(shard.primary).chain(shard.replicas)).collect();
-                Self { servers, node, extra: String::new(), _sentinels: None }
+                Self { servers, nodes, extra: String::new(), _sentinels: None }
             }
         }
     }
@@ -102,7 +110,8 @@ impl Source {
 /// Takes a backup and restores it; tells its level and the version of its dump. Whatever is wrong panics.
 async fn cell(engine: Engine, topology: Topology, transfer: Transfer) -> String {
     let source = Source::start(engine, topology, transfer).await;
-    let service = Setup::new().cluster("main", &[&source.node], &source.extra).start().await;
+    let nodes: Vec<&str> = source.nodes.iter().map(String::as_str).collect();
+    let service = Setup::new().cluster("main", &nodes, &source.extra).start().await;
     let operation = service.clients.create("main", "matrix").await.expect("the backup is accepted");
     let operation = service.clients.ended(&operation.id, OPERATION).await;
     if let Some(error) = error_of(&operation) {

@@ -1164,6 +1164,26 @@ pub async fn a_census_counts_each_operation_once(store: Shared, time: Time) {
     assert_eq!(store.census().await, Ok(Census { ended, failures: [("SOURCE_UNREACHABLE", 1)].into(), ..empty }));
 }
 
+/// Goal: a shard keeps its name. Method: shards found one after another, a failover, and a cluster that is forgotten.
+pub async fn shards_keep_their_names(store: Shared, time: Time) {
+    let [main, other]: [redkeep::cluster::ClusterId; 2] = ["main", "main-2"].map(|id| id.parse().unwrap());
+    let found = |shards: &[&str]| shards.iter().map(|nodes| nodes.chars().map(String::from).collect()).collect::<Vec<Vec<String>>>();
+    let name = |names: &redkeep::cluster::ShardNames, node: &str| names.name_of(node).unwrap_or_default();
+    assert_eq!(store.shard_names(&main).await, Ok(Default::default()));
+    let names = store.name_shards(&main, found(&["ax", "by"])).await.unwrap();
+    assert_eq!((name(&names, "a"), name(&names, "y")), ("shard1".to_owned(), "shard2".to_owned()));
+    let names = store.name_shards(&main, found(&["yb", "c"])).await.unwrap();
+    assert_eq!(["x", "y", "c"].map(|node| name(&names, node)), ["shard1", "shard2", "shard3"]);
+    assert_eq!(store.shard_names(&main).await, Ok(names));
+    assert_eq!(store.shard_names(&other).await, Ok(Default::default()));
+
+    adopt(&*store, adoption(&time, "main", "a:1")).await;
+    accept(&*store, forgetting(&time, "default", "main")).await;
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    assert_eq!(store.shard_names(&main).await, Ok(Default::default()));
+}
+
 /// Goal: nothing is made up. Method: ask for everything by identifiers that nobody has.
 pub async fn what_is_not_there_is_said_so(store: Shared, time: Time) {
     let (id, epoch) = (OperationId::new(), Epoch(1));

@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use redkeep::backup::{self, Backup, BackupId, Name};
-use redkeep::cluster::{Adopted, ClusterId, FolderId, Timestamp};
+use redkeep::cluster::{Adopted, ClusterId, FolderId, ShardNames, Timestamp};
 use redkeep::failure::Failure;
 use redkeep::operation::{self, Epoch, Event, Fault, Operation, OperationId, Progress, Publication, Refused, Spec, Step};
 use redkeep::store::{
@@ -30,6 +30,7 @@ struct Rows {
     attempts: BTreeMap<(OperationId, Epoch), Attempt>,
     manifests: BTreeMap<OperationId, Vec<u8>>,
     clusters: BTreeMap<ClusterId, Adopted>,
+    shards: BTreeMap<ClusterId, ShardNames>,
     /// What an operation is to make of its cluster.
     to_be: BTreeMap<OperationId, Adopted>,
     /// Places of failure domains: the attempt that has one, or waits for it.
@@ -268,7 +269,7 @@ impl Rows {
         let to_be = self.to_be.remove(&operation.id);
         match (&operation.spec, matches!(operation.state, operation::State::Succeeded(_))) {
             (Spec::AdoptCluster, true) => self.clusters.get_mut(id).unwrap().is_adopting = false,
-            (Spec::AdoptCluster, false) | (Spec::ForgetCluster, true) => drop(self.clusters.remove(id)),
+            (Spec::AdoptCluster, false) | (Spec::ForgetCluster, true) => drop((self.clusters.remove(id), self.shards.remove(id))),
             (Spec::UpdateConnection, true) => drop(self.clusters.insert(id.clone(), to_be.unwrap())),
             _ => {}
         }
@@ -617,6 +618,17 @@ impl Store for Model {
 
     async fn cluster_to_be(&self, id: &ClusterId) -> Result<Option<Adopted>, Error> {
         Ok(self.rows().to_be.values().find(|row| row.id == *id).cloned())
+    }
+
+    async fn shard_names(&self, cluster: &ClusterId) -> Result<ShardNames, Error> {
+        Ok(self.rows().shards.get(cluster).cloned().unwrap_or_default())
+    }
+
+    async fn name_shards(&self, cluster: &ClusterId, found: Vec<Vec<String>>) -> Result<ShardNames, Error> {
+        let mut rows = self.rows();
+        let names = rows.shards.entry(cluster.clone()).or_default();
+        names.learn(&found);
+        Ok(names.clone())
     }
 
     async fn clusters(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<Adopted>, Error> {
