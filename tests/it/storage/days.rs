@@ -158,33 +158,45 @@ async fn a_part_that_is_damaged_on_its_way_is_not_stored() {
 
 /// Goal: no fork while storage is away, at most one more after it, and the operation succeeds. Method: storage goes away in the middle
 /// of the upload, and stays away for at least three attempts.
+async fn an_outage_costs_one_fork_more(kind: Kind) {
+    let Some(day) = Day::begin(kind, "").await else { return };
+    let second_part = if kind == Kind::Azure { "comp=block" } else { "partNumber=2" };
+    // The connection ends in the middle of a part, and so does everything from then on.
+    day.proxy.rule(Rule::new(Fault::ResetWithin).method("PUT").within(second_part).after(usize::from(kind == Kind::Azure)));
+    let clients = &day.service.clients;
+    let operation = clients.create("main", "b").await.expect("the backup is accepted");
+    until("the outage begins", SOON, async || (day.proxy.struck() > 0).then_some(())).await;
+    day.proxy.outage(true);
+    let begun_at = Instant::now();
+    let told = until("storage is away for three attempts", SOON, async || {
+        let error = last_error(clients, &operation.id).await?;
+        (clients.progress(&operation.id).await.attempt >= 3).then_some(error)
+    })
+    .await;
+    assert!(told.contains("storage"), "{told}");
+    assert_eq!(day.forks(), 1, "{kind:?}: after {:?}", begun_at.elapsed());
+    day.proxy.clear().outage(false);
+    let ended = clients.ended(&operation.id, OPERATION).await;
+    assert!(error_of(&ended).is_none(), "{kind:?}: {ended:#?}");
+    assert_eq!(day.forks(), 2, "{kind:?}");
+    let backup = clients.all_backups().await.remove(0);
+    day.nothing_else_is_left(&[&backup]).await;
+    day.service.stop().await;
+}
+
 #[tokio::test]
-async fn an_outage_costs_one_fork_more() {
-    for kind in [Kind::S3, Kind::Azure, Kind::Google] {
-        let Some(day) = Day::begin(kind, "").await else { return };
-        let second_part = if kind == Kind::Azure { "comp=block" } else { "partNumber=2" };
-        // The connection ends in the middle of a part, and so does everything from then on.
-        day.proxy.rule(Rule::new(Fault::ResetWithin).method("PUT").within(second_part).after(usize::from(kind == Kind::Azure)));
-        let clients = &day.service.clients;
-        let operation = clients.create("main", "b").await.unwrap();
-        until("the outage begins", SOON, async || (day.proxy.struck() > 0).then_some(())).await;
-        day.proxy.outage(true);
-        let begun_at = Instant::now();
-        let told = until("storage is away for three attempts", SOON, async || {
-            let error = last_error(clients, &operation.id).await?;
-            (clients.progress(&operation.id).await.attempt >= 3).then_some(error)
-        })
-        .await;
-        assert!(told.contains("storage"), "{told}");
-        assert_eq!(day.forks(), 1, "{kind:?}: after {:?}", begun_at.elapsed());
-        day.proxy.clear().outage(false);
-        let ended = clients.ended(&operation.id, OPERATION).await;
-        assert!(error_of(&ended).is_none(), "{kind:?}: {ended:#?}");
-        assert_eq!(day.forks(), 2, "{kind:?}");
-        let backup = clients.all_backups().await.remove(0);
-        day.nothing_else_is_left(&[&backup]).await;
-        day.service.stop().await;
-    }
+async fn an_outage_of_s3_costs_one_fork_more() {
+    an_outage_costs_one_fork_more(Kind::S3).await;
+}
+
+#[tokio::test]
+async fn an_outage_of_azure_costs_one_fork_more() {
+    an_outage_costs_one_fork_more(Kind::Azure).await;
+}
+
+#[tokio::test]
+async fn an_outage_of_google_costs_one_fork_more() {
+    an_outage_costs_one_fork_more(Kind::Google).await;
 }
 
 /// Goal: once the manifest is decided nothing is forked again, however long storage is away. Method: everything fails from the manifest
@@ -194,7 +206,7 @@ async fn an_outage_at_the_publication_costs_no_fork() {
     let Some(day) = Day::begin(Kind::S3, "").await else { return };
     day.proxy.rule(Rule::new(Fault::Reset).within("manifest.json"));
     let clients = &day.service.clients;
-    let operation = clients.create("main", "b").await.unwrap();
+    let operation = clients.create("main", "b").await.expect("the backup is accepted");
     until("it is tried again", SOON, async || (clients.progress(&operation.id).await.attempt >= 2).then_some(())).await;
     day.proxy.clear();
     let ended = clients.ended(&operation.id, OPERATION).await;
