@@ -240,14 +240,19 @@ fn announced_by(seen: &Seen) -> Vec<Address> {
 pub async fn ask(target: &Target, limit: Duration) -> Result<Facts, Error> {
     let asking = async {
         let mut connection = Connection::open(target).await?;
-        match Facts::ask(&mut connection).await {
-            Ok(facts) => Ok(facts),
-            Err(error) => Err(rights::complete(&mut connection, error).await),
-        }
+        first(&mut connection).await
     };
     match timeout(limit, asking).await {
         Ok(facts) => facts,
         Err(_) => Err(silence(target, limit)),
+    }
+}
+
+/// Asks the first question; a refusal names every right that is missing.
+async fn first(connection: &mut Connection) -> Result<Facts, Error> {
+    match Facts::ask(connection).await {
+        Ok(facts) => Ok(facts),
+        Err(error) => Err(rights::complete(connection, error).await),
     }
 }
 
@@ -257,7 +262,7 @@ async fn see(target: Target, limit: Duration, turns: Arc<Semaphore>) -> Seen {
     let started = tokio::time::Instant::now();
     let asking = async {
         let mut connection = Connection::open(&target).await?;
-        let facts = Facts::ask(&mut connection).await?;
+        let facts = first(&mut connection).await?;
         let view = match facts.cluster_mode {
             true => View::ask(&mut connection).await.map(Some),
             false => Ok(None),

@@ -73,7 +73,7 @@ async fn a_file_goes_to_whoever_has_its_link() {
     let given = links(&service.clients, &backup).await.unwrap();
     assert_eq!(
         given.iter().map(|link| (link.shard_name.as_str(), link.file_name.as_str())).collect::<Vec<_>>(),
-        [("shard1", "shard1-0.rdb"), ("", "manifest.json")]
+        [("shard1", "shard1-0.rdb"), ("shard1", "shard1-side.json"), ("", "manifest.json")]
     );
     for link in &given {
         let bytes = std::fs::read(root.join(&link.file_name)).unwrap();
