@@ -25,6 +25,7 @@ use crate::auth::Gate;
 pub use later::sentence as not_built;
 
 use crate::executor::Executor;
+use crate::links::Signer;
 use crate::pb;
 use calls::Calls;
 use std::sync::Arc;
@@ -41,10 +42,11 @@ pub const RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 pub struct Api {
     executor: Executor,
     gate: Arc<Gate>,
+    links: Arc<Signer>,
     advertise: Arc<str>,
 }
 
-/// The router of all services, and the switch of their health. `advertise` is the `host:port` at which clients find them.
+/// The router of all services, and the switch of their health. `links` signs links to files, `advertise` is the `host:port` at which clients find them.
 ///
 /// # Errors
 ///
@@ -53,9 +55,10 @@ pub async fn router(
     executor: Executor,
     gate: Arc<Gate>,
     calls: Calls,
+    links: Arc<Signer>,
     advertise: &str,
 ) -> Result<(axum::Router, tonic_health::server::HealthReporter), tonic_reflection::server::Error> {
-    let api = Api { executor, gate: Arc::clone(&gate), advertise: advertise.into() };
+    let api = Api { executor, gate: Arc::clone(&gate), links, advertise: advertise.into() };
     let (health, health_service) = tonic_health::server::health_reporter();
     for service in pb::pool().services() {
         health.set_service_status(service.full_name(), tonic_health::ServingStatus::Serving).await;

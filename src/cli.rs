@@ -81,6 +81,11 @@ Examples:
   redkeep backup import --cluster main --bucket reports --object old/dump.rdb --wait
   redkeep backup import --cluster shards --bucket reports --object a.rdb.zst --object b.rdb.zst --name before-the-move";
 
+const LINKS_EXAMPLES: &str = "\
+Examples:
+  redkeep backup download-links ID
+  curl -OJ \"$(redkeep backup download-links ID -o json | jq -r '.links[0].url')\"";
+
 const TOKEN_EXAMPLES: &str = "\
 Examples:
   redkeep token create --file secrets/tokens --subject alice --folder shop --role editor --expires 90d
@@ -512,6 +517,9 @@ pub enum BackupCommand {
     /// Make a backup of RDB files that lie in a bucket of the service's configuration, plain or under zstd.
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportBackup),
+    /// Give links to the files of a backup: whoever has one reads its file for 15 minutes, without a token.
+    #[command(name = "download-links", after_help = LINKS_EXAMPLES)]
+    DownloadLinks(OnBackup),
     /// Delete a backup. Its name is free at once, its files go after the grace time.
     Delete(DeleteBackup),
 }

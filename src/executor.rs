@@ -13,6 +13,7 @@ mod backup;
 mod collect;
 mod copy;
 mod coverage;
+mod download;
 mod export;
 mod fault;
 #[cfg(feature = "fuzzing")]
@@ -29,6 +30,7 @@ mod suspect;
 mod window;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
+pub use download::{File, Files, Unreadable};
 
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;

@@ -32,6 +32,8 @@
 //!   calls         the six calls
 //!   render        a backup as callers see it
 //!   answer        answers and refusals in their one shape
+//! downloads     files of backups, for whoever has a link
+//!   range       which bytes of a file are asked for
 //! config        file, environment and flags become one checked value
 //! gateway       REST and JSON in front of the services, from the descriptors
 //!   routes        which call a method and a path are for
@@ -64,6 +66,7 @@
 //!   record        changing and deleting a backup's record
 //!   adopt         making a cluster known, changing how it is reached, forgetting it
 //!   collect       removing files that belong to no backup
+//!   download      what of a finished backup can be read, and its bytes
 //!   fault         what a failure means for the next attempt
 //! snapshot      one shard from socket to artifact: the pipeline
 //!   payload       where the dump ends inside the payload
@@ -78,6 +81,10 @@
 //!   check         what a backup would meet
 //!   names         the names of shards, remembered
 //! artifacts     keys, uploads in parts, manifest and facts
+//!   place         where a root is: a folder, or a prefix in the bucket of a store
+//!   root          one root, whatever its kind
+//!   files         a folder of this machine
+//!   remote        a store that is reached over the network: requests, credentials, answers, uploads
 //!   bucket        where dumps may be exported to
 //!   transfer      moving what is stored
 //!   encryption    to whom artifacts are encrypted, and reading them back
@@ -100,6 +107,7 @@
 //! audit         one line of JSON for each call that changes something
 //!   call          what becomes known of a call while it is answered
 //!   file          appending, turning over, syncing
+//! links         links that let their holder read one file for a short time
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
@@ -119,12 +127,12 @@
 //! ```text
 //! main
 //! demo, server, offline
-//! gateway, memstore
+//! gateway, memstore, downloads
 //! cli, api, config
 //! executor
 //! snapshot, store, fleet
 //! artifacts, redis
-//! operation, rdb, auth, audit
+//! operation, rdb, auth, audit, links
 //! cluster, backup, failure, secrets
 //! pb, peer, telemetry
 //! ```
@@ -160,10 +168,12 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+pub mod downloads;
 pub mod executor;
 pub mod failure;
 pub mod fleet;
 pub mod gateway;
+pub mod links;
 pub mod memstore;
 pub mod offline;
 pub mod operation;

@@ -36,6 +36,7 @@ const VERSION: u8 = 1;
 const SEALING: &[u8] = b"redkeep secrets 1: sealing";
 const FINGERPRINTS: &[u8] = b"redkeep secrets 1: fingerprints";
 const TOKENS: &[u8] = b"redkeep secrets 1: short-lived tokens";
+const DOWNLOADS: &[u8] = b"redkeep secrets 1: links to files";
 
 /// A text that only the holder of its key can read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +90,7 @@ struct Keys {
     sealing: RandomizedNonceKey,
     fingerprints: hmac::Key,
     tokens: [u8; KEY_BYTES],
+    downloads: [u8; KEY_BYTES],
 }
 
 /// The key, ready for use. Cheap to clone; never printed.
@@ -152,8 +154,9 @@ impl Key {
         let sealing = RandomizedNonceKey::new(&AES_256_GCM, hmac::sign(&root, SEALING).as_ref()).map_err(|_| KeyError::Form)?;
         let fingerprints = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, FINGERPRINTS).as_ref());
         let tokens = hmac::sign(&root, TOKENS).as_ref().try_into().map_err(|_| KeyError::Form)?;
+        let downloads = hmac::sign(&root, DOWNLOADS).as_ref().try_into().map_err(|_| KeyError::Form)?;
         let id = hex(&digest::digest(&digest::SHA256, bytes).as_ref()[..ID_BYTES]);
-        Ok(Self(Arc::new(Keys { id, sealing, fingerprints, tokens })))
+        Ok(Self(Arc::new(Keys { id, sealing, fingerprints, tokens, downloads })))
     }
 
     /// Names the key without giving it away: the first bytes of its SHA-256, in hexadecimal.
@@ -193,6 +196,11 @@ impl Key {
     /// The key of short-lived tokens: processes that hold the same file believe each other's, also after a restart.
     pub fn tokens(&self) -> &[u8; KEY_BYTES] {
         &self.0.tokens
+    }
+
+    /// The key of links to files: processes that hold the same file honour each other's, also after a restart.
+    pub fn downloads(&self) -> &[u8; KEY_BYTES] {
+        &self.0.downloads
     }
 
     /// A text of fixed length that stands for a secret where two of them are compared. Without the key a guess cannot be

@@ -22,9 +22,11 @@ use crate::artifacts::Storage;
 use crate::audit::{self, Audit};
 use crate::auth::{self, Gate};
 use crate::config::{self, Config, Limits};
+use crate::downloads;
 use crate::executor::Executor;
 use crate::fleet::Fleet;
 use crate::gateway;
+use crate::links::Signer;
 use crate::memstore;
 use crate::store::Store;
 use crate::store::sled::{self, SledStore};
@@ -169,6 +171,7 @@ impl Server {
         // Without a key of its own a process makes one up: what it signs ends with it.
         let tokens = config.secrets.as_ref().map_or_else(auth::Key::random, |key| Ok(auth::Key::new(key.tokens())));
         let tokens = tokens.map_err(|fault| Error::Build(fault.to_owned()))?;
+        let links_key = config.secrets.as_ref().map(|key| *key.downloads());
         let fleet = Arc::new(Fleet::new(config.clusters).with_key(config.secrets));
         let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, fleet, storage, config.executor);
         executor.know_adopted().await.map_err(Error::Store)?;
@@ -179,14 +182,19 @@ impl Server {
         options.limits.max_connections = accept::affordable(options.limits.max_connections);
         let gate = Arc::new(Gate::open(config.auth, tokens)?);
         let advertise = options.advertised(listen).to_string();
+        let origin = options.origin(listen);
+        let links = links_key.map_or_else(|| Signer::random(origin.clone()), |key| Ok(Signer::new(&key, origin.clone())));
+        let links = Arc::new(links.map_err(|fault| Error::Build(fault.to_owned()))?);
         let audit = open_audit(config.audit, executor.metrics().clone()).await?;
         let calls = Calls::new(executor.metrics().clone(), audit.clone());
-        let (grpc, health) =
-            api::router(executor.clone(), Arc::clone(&gate), calls.clone(), &advertise).await.map_err(|fault| Error::Build(fault.to_string()))?;
+        let (grpc, health) = api::router(executor.clone(), Arc::clone(&gate), calls.clone(), Arc::clone(&links), &advertise)
+            .await
+            .map_err(|fault| Error::Build(fault.to_string()))?;
+        let downloads = downloads::router(executor.clone(), links, calls.clone());
         let memstore = config.memstore.enabled.then(|| memstore::router(executor.clone(), gate, calls, config.memstore));
         let rest = gateway::router(grpc.clone(), gateway::Options { ignored_parameters: options.ignored_parameters.clone() })
             .map_err(|fault| Error::Build(fault.to_string()))?;
-        let doors = Doors::new(Rooms { grpc: Some(grpc), memstore, rest }, &options, listen);
+        let doors = Doors::new(Rooms { grpc: Some(grpc), memstore, rest: rest.merge(downloads) }, &options, listen);
 
         let limits = Limits { max_connections: ADMIN_CONNECTIONS, max_in_flight: ADMIN_CONNECTIONS, ..options.limits.clone() };
         let admin_options = config::Server { cors_origins: Vec::new(), tls: None, limits, ..options.clone() };

@@ -383,7 +383,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error::Fenced`], [`Error::Cancelling`], [`Error::Invalid`] for a name that is none, [`Error::Unavailable`].
+    /// [`Error::Fenced`], [`Error::Cancelling`], [`Error::Invalid`] for a name that is none and for work that
+    /// [forks](crate::operation::Spec::forks) nothing, [`Error::Unavailable`].
     async fn take_place(&self, id: OperationId, epoch: Epoch, place: &Place, limit: usize) -> Result<Turn, Error>;
 
     /// Frees a place, or a turn to wait for it. Nothing happens when the attempt does not have it.

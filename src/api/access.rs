@@ -26,7 +26,7 @@ use Role::{Admin, Auditor, Editor, Restorer, Viewer};
 use Rule::{Needs, Open};
 
 /// What each call needs, in order of its path. Calls of the second REST door are listed by names of their own.
-const RULES: [(&str, Rule); 91] = [
+const RULES: [(&str, Rule); 92] = [
     ("/grpc.health.v1.Health/Check", Open),
     ("/grpc.health.v1.Health/List", Open),
     ("/grpc.health.v1.Health/Watch", Open),
@@ -38,6 +38,8 @@ const RULES: [(&str, Rule); 91] = [
     ("/memstore.Backups/Export", Needs(Restorer)),
     ("/memstore.Backups/Get", Needs(Viewer)),
     ("/memstore.Backups/List", Needs(Viewer)),
+    // A link is asked for with a role, and is the right to its file by itself.
+    (DOWNLOAD, Open),
     ("/redkeep.v1.BackupService/Copy", Needs(Editor)),
     ("/redkeep.v1.BackupService/Create", Needs(Editor)),
     ("/redkeep.v1.BackupService/Delete", Needs(Editor)),
@@ -119,6 +121,9 @@ const RULES: [(&str, Rule); 91] = [
     ("/yandex.cloud.operation.OperationService/Cancel", Needs(Editor)),
     ("/yandex.cloud.operation.OperationService/Get", Needs(Auditor)),
 ];
+
+/// Name of the use of a [link](crate::links) in the table of rules: `GET /redkeep/v1/downloads/{backup}/{file}`.
+pub const DOWNLOAD: &str = "/redkeep.downloads/Get";
 
 /// Names of the calls of the second REST door in the table of rules.
 pub mod memstore {
@@ -208,7 +213,7 @@ mod tests {
 
     #[test]
     fn every_rule_is_of_a_call() {
-        let ours = ["/memstore.Backups/", "/grpc.health.v1.", "/grpc.reflection.v1"];
+        let ours = ["/memstore.Backups/", "/grpc.health.v1.", "/grpc.reflection.v1", DOWNLOAD];
         for (path, _) in RULES {
             let (service, method) = path[1..].split_once('/').unwrap();
             let known = pb::pool().get_service_by_name(service).is_some_and(|service| service.methods().any(|known| known.name() == method));
@@ -224,7 +229,12 @@ mod tests {
         let open: Vec<_> = RULES.iter().filter(|(path, rule)| *rule == Open && !path.starts_with("/grpc.")).map(|(path, _)| *path).collect();
         assert_eq!(
             open,
-            ["/yandex.cloud.endpoint.ApiEndpointService/Get", "/yandex.cloud.endpoint.ApiEndpointService/List", "/yandex.cloud.iam.v1.IamTokenService/Create"]
+            [
+                DOWNLOAD,
+                "/yandex.cloud.endpoint.ApiEndpointService/Get",
+                "/yandex.cloud.endpoint.ApiEndpointService/List",
+                "/yandex.cloud.iam.v1.IamTokenService/Create"
+            ]
         );
     }
 

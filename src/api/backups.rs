@@ -5,9 +5,11 @@ use super::{Api, convert, request, status};
 use crate::auth::Grant;
 use crate::backup::{Backup, BackupId, HOLDS};
 use crate::executor::{Draft, ExportRefused};
+use crate::links::LIFE;
 use crate::operation::{BackupChanges, Door, Expiry, ExportTarget, ImportSource, Spec};
 use crate::pb::{managed, operation as wire, own};
 use crate::store::BackupFilter;
+use chrono::Utc;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
@@ -146,6 +148,25 @@ impl own::backup_service_server::BackupService for Api {
         let operation = self.executor.import_backup(folder, cluster, source, name, Door::Redkeep, caller).await;
         let operation = operation.map_err(|error| status::store(error, "cluster", &request.cluster_id))?;
         Ok(Response::new(convert::operation(&operation)))
+    }
+
+    async fn get_download_links(&self, request: Request<own::GetDownloadLinksRequest>) -> Result<Response<own::GetDownloadLinksResponse>, Status> {
+        let (grant, request) = request::reading(request)?;
+        let id = request.backup_id;
+        let backup = self.backup(&grant, &id).await?;
+        let files = self.executor.files(&backup).await.map_err(|fault| status::unreadable(&fault))?;
+        let files = files.ok_or_else(|| status::precondition("STATE", &id, "the backup is not AVAILABLE, so there is nothing to download"))?;
+        let expires_at = Utc::now() + LIFE;
+        let mut links = Vec::with_capacity(files.all().len());
+        for file in files.all() {
+            let url = match self.executor.signed_url(&files, &file.name, LIFE).await {
+                Ok(Some(url)) => url,
+                // A folder signs nothing, and not all credentials of a store can: then the bytes come through this port.
+                Ok(None) | Err(_) => self.links.url(backup.id, &file.name, grant.subject(), expires_at),
+            };
+            links.push(convert::download_link(file, url, expires_at));
+        }
+        Ok(Response::new(own::GetDownloadLinksResponse { links }))
     }
 
     async fn delete(&self, request: Request<own::DeleteBackupRequest>) -> Result<Response<wire::Operation>, Status> {

@@ -49,7 +49,8 @@ const GET_OPERATION: &str = "/yandex.cloud.operation.OperationService/Get";
 const OPERATION: &str = "yandex.cloud.operation.Operation";
 
 /// Calls that answer with something else and are audited all the same: they hand out data or a token, or have no descriptor.
-const AUDITED: [&str; 6] = [
+const AUDITED: [&str; 7] = [
+    access::DOWNLOAD,
     "/redkeep.v1.BackupService/GetDownloadLinks",
     "/yandex.cloud.iam.v1.IamTokenService/Create",
     access::memstore::COPY,

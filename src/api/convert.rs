@@ -4,6 +4,7 @@ use super::status;
 use crate::artifacts::Folder;
 use crate::backup::{self, Backup, Checksum, Consistency, Impact, Level, Minimum, Origin, Suspicion};
 use crate::cluster::{Health, Host, ONLY_SHARD, Role, Timestamp, View};
+use crate::executor;
 use crate::operation::{Door, Operation, Progress, Response, Spec, State, Step};
 use crate::pb::{managed, operation as wire, own};
 use prost::{Message, Name};
@@ -21,6 +22,18 @@ fn any<T: Message + Name>(message: &T) -> Any {
 /// `google.protobuf.Empty` in an `Any`.
 fn empty() -> Any {
     Any { type_url: "type.googleapis.com/google.protobuf.Empty".to_owned(), value: Vec::new() }
+}
+
+/// A link to a file.
+pub(super) fn download_link(file: &executor::File, url: String, expires_at: Timestamp) -> own::DownloadLink {
+    own::DownloadLink {
+        shard_name: file.shard.clone(),
+        file_name: file.name.clone(),
+        url,
+        bytes: i64::try_from(file.bytes).unwrap_or(i64::MAX),
+        sha256: file.sha256.clone(),
+        expires_at: Some(timestamp(expires_at)),
+    }
 }
 
 /// An instant.

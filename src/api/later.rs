@@ -25,11 +25,7 @@ const LOGS: &str = "read the log on the server itself";
 const RESHARDING: &str = "use redis-cli --cluster on the servers";
 
 /// What to say of each call, in order of its path.
-const SENTENCES: [(&str, &str); 49] = [
-    (
-        "/redkeep.v1.BackupService/GetDownloadLinks",
-        "write the dump to a bucket with redkeep.v1.BackupService.Export, or copy the files from the folder in storage that redkeep.v1.BackupService.Get shows as `path`",
-    ),
+const SENTENCES: [(&str, &str); 48] = [
     ("/redkeep.v1.BackupService/PlanExpiry", "look at `expires_at` of each backup in redkeep.v1.BackupService.List"),
     ("/redkeep.v1.BackupService/RestoreInto", "decompress the artifact with zstd and start a server on it; the README shows how"),
     ("/redkeep.v1.BackupService/Undelete", "copy the files from storage before `purge_at`; redkeep.v1.BackupService.Get shows both `purge_at` and `path`"),
@@ -110,13 +106,15 @@ mod tests {
     use tower::ServiceExt;
 
     /// Every call that is built.
-    const BUILT: [&str; 30] = [
+    const BUILT: [&str; 32] = [
         "/redkeep.v1.BackupService/Copy",
         "/redkeep.v1.BackupService/Create",
         "/redkeep.v1.BackupService/Delete",
         "/redkeep.v1.BackupService/Export",
         "/redkeep.v1.BackupService/Get",
+        "/redkeep.v1.BackupService/GetDownloadLinks",
         "/redkeep.v1.BackupService/List",
+        "/redkeep.v1.BackupService/Import",
         "/redkeep.v1.BackupService/Update",
         "/redkeep.v1.FleetService/AdoptCluster",
         "/redkeep.v1.FleetService/CheckCluster",

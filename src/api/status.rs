@@ -2,6 +2,7 @@
 
 use crate::artifacts::NO_KEY;
 use crate::auth::{Denied, TooFast, Unrecognised};
+use crate::executor::Unreadable;
 use crate::failure::{Failure, Reason};
 use crate::pb::google::rpc;
 use crate::store;
@@ -58,6 +59,15 @@ pub(super) fn quota(subject: &str, message: impl Into<String>) -> Status {
     let message = message.into();
     let details = ErrorDetails::with_quota_failure_violation(subject, message.clone());
     Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+/// A file of a backup cannot be read.
+pub(super) fn unreadable(fault: &Unreadable) -> Status {
+    tracing::warn!(error = %fault, "a file of a backup could not be read for a call");
+    match fault {
+        Unreadable::Away(_) => Status::unavailable(fault.to_string()),
+        Unreadable::Damaged(_) => Status::data_loss(fault.to_string()),
+    }
 }
 
 /// The state forbids it.

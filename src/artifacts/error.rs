@@ -74,9 +74,7 @@ impl Error {
             }
             Answer::Refused(refused) if refused.is_expired() => return Self::unavailable("its credentials have expired"),
             Answer::Refused(Refused { code, .. }) if matches!(code.as_str(), "QuotaExceeded" | "AccountStorageLimitExceeded") => return Self::Full,
-            Answer::Refused(Refused { code, .. }) if matches!(code.as_str(), "BadDigest" | "XAmzContentSHA256Mismatch" | "Md5Mismatch" | "InvalidDigest") => {
-                return Self::unavailable("what arrived there is not what was sent");
-            }
+            Answer::Refused(refused) if refused.is_about_transfer() => return Self::unavailable("what arrived there is not what was sent"),
             Answer::Refused(refused) if refused.is_about_credentials() => return Self::Denied("the credentials are not accepted"),
             Answer::Refused(Refused { status: 401 | 403, .. }) => return Self::Denied("the credentials do not permit it"),
             Answer::Refused(_) | Answer::Broken(_) | Answer::Other => {}

@@ -118,7 +118,7 @@ impl Remote {
                     // What is plainly wrong is tried once more: somebody may be writing new files just now.
                     refused.is_expired() || tries == 1
                 }
-                Answer::Refused(refused) => refused.status >= 500 || refused.status == 429,
+                Answer::Refused(refused) => refused.status >= 500 || refused.status == 429 || refused.is_about_transfer(),
                 Answer::Broken(kind) => !matches!(kind, HttpErrorKind::Decode),
                 Answer::Other => false,
             };

@@ -22,6 +22,7 @@ pub(super) async fn run(session: &Session, command: BackupCommand) -> Result<(),
         BackupCommand::Copy(args) => copy(session, args).await,
         BackupCommand::Export(args) => export(session, args).await,
         BackupCommand::Import(args) => import(session, args).await,
+        BackupCommand::DownloadLinks(args) => download_links(session, args.id).await,
         BackupCommand::Delete(args) => delete(session, args).await,
     }
 }
@@ -103,6 +104,24 @@ async fn delete(session: &Session, args: DeleteBackup) -> Result<(), Error> {
     let request = changing(own::DeleteBackupRequest { backup_id: args.id }, args.change.idempotency_key.as_deref())?;
     let operation = session.change(session.backups().delete(request)).await?;
     operation::settle(session, operation, args.change.wait).await
+}
+
+async fn download_links(session: &Session, backup_id: String) -> Result<(), Error> {
+    let answer = session.call(session.backups().get_download_links(own::GetDownloadLinksRequest { backup_id })).await?;
+    match session.output {
+        Output::Json => print::value(&json::message(&answer)?),
+        Output::Table => print::answer(&links_text(&answer.links, Utc::now())),
+    }
+}
+
+/// Each link on a line of its own, unbroken, so that it can be taken from there.
+fn links_text(links: &[own::DownloadLink], now: DateTime<Utc>) -> String {
+    let one = |link: &own::DownloadLink| {
+        let ends = text::instant(link.expires_at.as_ref()).map_or_else(|| "-".to_owned(), |at| text::distance(at, now));
+        let (file, sha256) = (text::or_dash(&link.file_name), text::or_dash(&link.sha256));
+        format!("{file}  {}  ends {ends}\nSHA-256 {sha256}\n{}", text::size(link.bytes), text::escape(&link.url))
+    };
+    links.iter().map(one).collect::<Vec<_>>().join("\n\n")
 }
 
 /// The change that the flags ask for; the mask names each of them, so that nothing else is touched.
@@ -412,7 +431,7 @@ mod tests {
         let draft = Backup { id: "b2".to_owned(), state: State::Creating.into(), ..Default::default() };
         let told = rows_text(&[sample(), draft], now);
         let rows: Vec<_> = told.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-        assert_eq!(rows[0], "b1 nightly main AVAILABLE WALKED 12.0 MiB 4.0 MiB 250,000 2030-01-01T00:00:00Z 2h in 29d yes");
-        assert_eq!(rows[1], "b2 - - CREATING - - - - - - never -");
+        assert_eq!(rows[0], "b1 nightly main AVAILABLE WALKED 12.0 MiB 4.0 MiB 250,000 2030-01-01T00:00:00Z 2h in 29d yes -");
+        assert_eq!(rows[1], "b2 - - CREATING - - - - - - never - -");
     }
 }

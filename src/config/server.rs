@@ -36,6 +36,15 @@ impl Server {
             None => Authority { host: own, port: Some(bound.port()) },
         }
     }
+
+    /// What links to a service that listens on `bound` begin with. Whoever advertises port 443 has something in front that speaks TLS,
+    /// when the service itself does not.
+    pub fn origin(&self, bound: SocketAddr) -> String {
+        let Authority { host, port } = self.advertised(bound);
+        let is_https = self.tls.is_some() || port == Some(Origin::default_port(true));
+        let port = port.filter(|port| *port != Origin::default_port(is_https));
+        format!("{}://{}", if is_https { "https" } else { "http" }, Authority { host, port })
+    }
 }
 
 /// Files of TLS, in PEM. They are read again when they change.

@@ -24,15 +24,25 @@ pub(super) async fn read(context: &Context, id: BackupId) -> Result<Stored, End>
     let epoch = row.epoch.ok_or_else(|| internal("the backup to be read has no files"))?;
     let folder = Folder::of_backup(&row.folder_id, &row.cluster_id, row.id).attempt(epoch);
     let bytes = context.inner.storage.read(&folder, MANIFEST).await.map_err(|error| fault::stored(&context.operation, &error))?;
-    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| corrupt("it cannot be read"))?;
+    let manifest = manifest(&row, &bytes).map_err(corrupt)?;
+    Ok(Stored { row, manifest, folder })
+}
+
+/// Reads the manifest of a backup, and holds it against its record.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(super) fn manifest(row: &Backup, bytes: &[u8]) -> Result<Manifest, &'static str> {
+    let manifest: Manifest = serde_json::from_slice(bytes).map_err(|_| "its manifest cannot be read")?;
     if manifest.format_version != FORMAT_VERSION || manifest.backup_id != row.id.to_string() {
-        return Err(corrupt("it is of another backup or format"));
+        return Err("its manifest is of another backup or format");
     }
     let described = manifest.shards.iter().map(|shard| (shard.name.as_str(), digests(shard), shard.size_bytes));
     if !described.eq(row.shards.iter().map(|shard| (shard.name.as_str(), shard.sha256.clone(), shard.size_bytes))) {
-        return Err(corrupt("it does not fit the record of the backup"));
+        return Err("its manifest does not fit the record of the backup");
     }
-    Ok(Stored { row, manifest, folder })
+    Ok(manifest)
 }
 
 /// Bytes of a shard as stored.
@@ -45,5 +55,5 @@ fn digests(shard: &ShardManifest) -> String {
 }
 
 fn corrupt(what: &str) -> End {
-    End::Failed(Failure::new(Reason::StorageCorrupt, format!("the artifact storage does not have the backup's manifest as it was stored: {what}")))
+    End::Failed(Failure::new(Reason::StorageCorrupt, format!("the artifact storage does not have the backup as it was stored: {what}")))
 }

@@ -150,7 +150,8 @@ impl Sketch {
 
     /// How many of the hashes that both sides would hold recur, and of how many; `None` when that tells nothing.
     fn recurring(&self, now: &Self) -> Option<(usize, usize)> {
-        if self.is_blind || now.is_blind {
+        // That it is empty is told by the numbers.
+        if self.is_blind || now.is_blind || now.hashes.is_empty() {
             return None;
         }
         let until = [self.until, now.until].into_iter().flatten().min();

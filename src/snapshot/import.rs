@@ -359,11 +359,11 @@ mod tests {
 
     #[test]
     fn the_stray_mark_of_a_captured_stream_is_left_out() {
-        let (mark, dump) = (made_up_mark(), [b"REDIS0010\xff12345678".as_slice(), &[b'a'; 39]].concat());
+        let (mark, dump) = (made_up_mark(), [b"REDIS0010\xffstuvwxyz".as_slice(), &[b'a'; 39]].concat());
         // 39 digits are none, 40 are one.
         assert_eq!(unpack(&dump, 10, &mark).unwrap(), [&dump[..], &mark].concat());
-        let stray = [&b"REDIS0010\xff12345678"[..], &made_up_mark()].concat();
-        assert_eq!(unpack(&stray, 10, &mark).unwrap(), [&b"REDIS0010\xff12345678"[..], &mark].concat());
+        let stray = [&b"REDIS0010\xffstuvwxyz"[..], &made_up_mark()].concat();
+        assert_eq!(unpack(&stray, 10, &mark).unwrap(), [&b"REDIS0010\xffstuvwxyz"[..], &mark].concat());
         assert_eq!(unpack(b"", 10, &mark).unwrap(), mark);
     }
 

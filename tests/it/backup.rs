@@ -19,6 +19,6 @@ async fn the_thin_path() {
     load::check_rdb(&plain);
     let restored = load::load_rdb(&plain).await;
     compare::assert_same_content(&primary, &restored).await;
-    assert_eq!(files_below(&service.setup.artifact_root()).len(), 3);
+    assert_eq!(files_below(&service.setup.artifact_root()).len(), 4);
     service.stop().await;
 }

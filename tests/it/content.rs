@@ -364,7 +364,12 @@ async fn take_scripted(dump: &[u8]) -> [Proof; 2] {
 /// Goal: dumps of several versions and settings are walked, and counted as a server counts them.
 #[tokio::test]
 async fn dumps_of_several_versions() {
-    for fixture in fixtures() {
+    // Those that a server of the version at hand loads; the module of the walk has the others loaded by theirs.
+    let version = crate::support::server::require();
+    let loadable =
+        |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("redis-6.2") || name.starts_with("redis-7.0"));
+    assert!(version >= (7, 0, 0), "the fixtures need a Redis of 7.0 or later, this is {version:?}");
+    for fixture in fixtures().into_iter().filter(loadable) {
         let census = compare::census(&load::load_rdb(&fixture).await).await;
         for proof in take_scripted(&std::fs::read(&fixture).expect("the fixture can be read")).await {
             assert_walked(&proof.shard, &census);

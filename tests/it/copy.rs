@@ -116,7 +116,7 @@ async fn a_copy_outlives_its_source() {
     assert!(error_of(&clients.ended(&operation.id, OPERATION).await).is_none());
     delete(clients, &source.id).await.unwrap();
     until("the source is gone", SOON, async || clients.backup(&source.id).await.err()).await;
-    until("its files are gone", SOON, async || (files_below(&root).len() == 3).then_some(())).await;
+    until("its files are gone", SOON, async || (files_below(&root).len() == 4).then_some(())).await;
     let plain = service.setup.folder().join("plain.rdb");
     load::decompress(&segment(&root, &made), &plain);
     load::check_rdb(&plain);
@@ -228,7 +228,7 @@ async fn while_copies_run_their_source_stays() {
         assert!(asked_at.elapsed() < Duration::from_secs(2), "{:?}", asked_at.elapsed());
         assert_eq!(error_of(&ended).map(|status| status.code), Some(1), "{ended:#?}");
         assert!(clients.all_backups().await.iter().all(|backup| backup.operation_id != operation.id));
-        until("what it wrote is gone", SOON, async || (files_below(&root).len() == 7 + 2 * left).then_some(())).await;
+        until("what it wrote is gone", SOON, async || (files_below(&root).len() == 9 + 2 * left).then_some(())).await;
     }
     // Nothing holds it any more.
     let operation = delete(clients, &backup.id).await.unwrap();
@@ -361,6 +361,6 @@ async fn a_storage_without_room_takes_no_copy() {
     assert_eq!(reason_of(&ended), "STORAGE_FULL", "{ended:#?}");
     assert_eq!(service.clients.backup(&backup.id).await.unwrap(), backup);
     let root = service.setup.artifact_root();
-    until("only the backup is left", SOON, async || (files_below(&root).len() == 3).then_some(())).await;
+    until("only the backup is left", SOON, async || (files_below(&root).len() == 4).then_some(())).await;
     service.stop().await;
 }

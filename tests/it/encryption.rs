@@ -212,8 +212,8 @@ async fn keys_in_the_wrong_place_are_refused_and_not_shown() {
 #[tokio::test]
 async fn the_side_state_holds_what_a_dump_does_not_and_no_secret() {
     let hash = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8";
-    let primary = RedisServer::builder().user(&format!("user reader on #{hash} ~cache:* +get")).config("masterauth hunter2hunter2").start().await;
-    let hidden = RedisServer::builder().user("user backup on >pw ~* -@all +psync +replconf +ping +info +auth").start().await;
+    let primary = RedisServer::builder().user(&format!("reader on #{hash} ~cache:* +get")).config("masterauth hunter2hunter2").start().await;
+    let hidden = RedisServer::builder().user("backup on >pw ~* -@all +psync +replconf +ping +info +auth").start().await;
     let setup = Setup::new();
     let pair = Pair::new(setup.folder(), "one");
     std::fs::write(setup.folder().join("pw"), "pw").unwrap();

@@ -251,7 +251,7 @@ async fn export_killed_at(point: &str) {
     only(&root, &["a/first-shard1.rdb"]).await;
     assert!(std::fs::read(root.join(&result.keys[0])).unwrap() == Dump::sample().bytes);
     assert_eq!(process.clients.backup(&backup.id).await.unwrap(), backup);
-    assert_eq!(files_below(&process.setup.artifact_root()).len(), 3);
+    assert_eq!(files_below(&process.setup.artifact_root()).len(), 4);
     let setup = process.terminate(SOON).await;
     let report = verify(&setup.folder().join("store")).unwrap();
     assert!(report.is_clean() && report.live == 0, "{report:?}");

@@ -12,12 +12,12 @@ use std::path::Path;
 const ROOMS: [&[&str]; 10] = [
     &["main"],
     &["demo", "server", "offline"],
-    &["gateway", "memstore"],
+    &["gateway", "memstore", "downloads"],
     &["cli", "api", "config"],
     &["executor"],
     &["snapshot", "store", "fleet"],
     &["artifacts", "redis"],
-    &["operation", "rdb", "auth", "audit"],
+    &["operation", "rdb", "auth", "audit", "links"],
     &["cluster", "backup", "failure", "secrets"],
     &["pb", "peer", "telemetry"],
 ];

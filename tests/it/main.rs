@@ -9,6 +9,7 @@ mod cli;
 mod content;
 mod copy;
 mod costs;
+mod download;
 mod encryption;
 mod engines;
 mod export;

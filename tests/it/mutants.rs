@@ -45,17 +45,17 @@ const KEPT: usize = 200;
 /// What the walk says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Walked {
-    Walked,
+    Whole,
     Opaque,
     Refused,
 }
 
 impl Walked {
-    const ALL: [Self; 3] = [Self::Walked, Self::Opaque, Self::Refused];
+    const ALL: [Self; 3] = [Self::Whole, Self::Opaque, Self::Refused];
 
     fn letter(self) -> u8 {
         match self {
-            Self::Walked => b'w',
+            Self::Whole => b'w',
             Self::Opaque => b'o',
             Self::Refused => b'r',
         }
@@ -79,7 +79,7 @@ fn walk(dump: &[u8]) -> (Walked, String) {
     assert_eq!(in_pieces(7), whole, "the cuts decide");
     match whole {
         Ok(summary) => match summary.opaque {
-            None => (Walked::Walked, String::new()),
+            None => (Walked::Whole, String::new()),
             Some(opaque) => (Walked::Opaque, opaque.to_string()),
         },
         Err(Error::Malformed { what, .. }) => (Walked::Refused, what.to_owned()),
@@ -120,7 +120,7 @@ fn the_walk_of_a_batch_stays_within_its_bounds() {
         let dumps = fixtures();
         assert!(dumps.len() >= 5);
         for (name, dump) in dumps {
-            assert_eq!(walk(&dump).0, Walked::Walked, "{name}");
+            assert_eq!(walk(&dump).0, Walked::Whole, "{name}");
         }
         return;
     };
@@ -184,10 +184,10 @@ fn mutants_are_walked_and_loaded() {
     println!("{total} mutants, REDKEEP_MUTANTS_SEED={first_seed}");
     let folder = tempfile::tempdir().expect("a temporary folder");
     for seed in &seeds {
-        assert_eq!(judge::load(&seed.engine, &seed.bytes, folder.path()).0, Loaded::Loaded, "{} is no seed", seed.name);
+        assert_eq!(judge::load(&seed.engine, &seed.bytes, folder.path()).0, Loaded::Serves, "{} is no seed", seed.name);
         let (with, sealed) = (seed.bytes.len(), mutate::sealed(&seed.bytes[..seed.bytes.len() - 8]));
         assert_eq!(sealed.len(), with);
-        assert_eq!(walk(&sealed).0, Walked::Walked, "{} is no seed", seed.name);
+        assert_eq!(walk(&sealed).0, Walked::Whole, "{} is no seed", seed.name);
     }
 
     let began = Instant::now();
@@ -212,7 +212,7 @@ fn mutants_are_walked_and_loaded() {
             let told = (walked, loaded);
             *table.entry(told).or_default() += 1;
             *ways.entry(way).or_default().entry(told).or_default() += 1;
-            let differs = matches!(told, (Walked::Walked, Loaded::Refused | Loaded::Died | Loaded::Hung) | (Walked::Refused, Loaded::Loaded));
+            let differs = matches!(told, (Walked::Whole, Loaded::Refused | Loaded::Died | Loaded::Hung) | (Walked::Refused, Loaded::Serves));
             if differs {
                 let words = if walked == Walked::Refused { walk_words } else { kind_of(&load_words) };
                 *reasons.entry(told).or_default().entry(words).or_default() += 1;
@@ -242,7 +242,7 @@ fn mutants_are_walked_and_loaded() {
     }
     assert_eq!(table.values().sum::<usize>(), total);
     // A run that met only one verdict has tested nothing.
-    for walked in [Walked::Walked, Walked::Refused] {
+    for walked in [Walked::Whole, Walked::Refused] {
         assert!(total < 100 || table.keys().any(|(verdict, _)| *verdict == walked), "no mutant was {walked:?}");
     }
     assert!(began.elapsed() < Duration::from_secs(3600).max(Duration::from_millis(500) * u32::try_from(total).unwrap_or(u32::MAX)));

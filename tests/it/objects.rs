@@ -189,7 +189,7 @@ async fn a_link_is_signed_by_the_store() {
     storage.create(&folder, "x", b"bytes".to_vec()).await.unwrap();
     let link = storage.signed_url(&folder, "x", Duration::from_secs(60)).await.unwrap().unwrap();
     assert!(link.starts_with(&format!("http://{}/", bucket.server())) && link.contains("X-Amz-Signature=") && link.contains("X-Amz-Expires=60"), "{link}");
-    let target = &link[link.find("/redkeep-").unwrap()..];
+    let target = &link[link.find(&format!("/{}/", bucket.name())).unwrap()..];
     let answer = ask(bucket.server(), &[&format!("GET {target} HTTP/1.1"), &format!("Host: {}", bucket.server())], &[]).await;
     assert_eq!((answer.status, answer.body.as_slice()), (200, &b"bytes"[..]));
 }
@@ -248,7 +248,7 @@ async fn an_upload_of_a_killed_process_is_aborted() {
         assert_eq!(bucket.unfinished().await.len(), 1, "{kind:?}");
         assert!(bucket.objects().await.iter().any(|key| key.ends_with("shard1-0.rdb.upload")), "{kind:?}");
         let service = setup.start().await;
-        until("the upload of the dead process is aborted, and the next attempt succeeds", OPERATION, async || {
+        until("the upload of the dead process is aborted, and the next attempt succeeds", SOON, async || {
             let is_done = service.clients.all_backups().await.iter().all(|backup| !backup.path.is_empty());
             (is_done && bucket.unfinished().await.is_empty() && bucket.objects().await.iter().all(|key| !key.ends_with(".upload"))).then_some(())
         })

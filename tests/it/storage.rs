@@ -1,6 +1,8 @@
 //! Goal: the object servers of the tests, and the proxy before them, are what the tests with storage take them for. Method: plain HTTP,
 //! without the service.
 
+mod days;
+
 use crate::support::http::{Answer, ask};
 use crate::support::objects::{Bucket, Kind, S3_LOGIN};
 use crate::support::proxy::{Fault, Proxy, Rule};

@@ -78,8 +78,11 @@ impl ObjectBucket {
         }
         let e_tag = Some(&seen.mark).filter(|mark| !mark.is_empty());
         match self.remote.range_if(&path, from.min(end)..end, e_tag.map(String::as_str)).await {
-            // So is a condition told that is not met.
-            Err(Error::Exists(_)) => Err(changed()),
+            // So is a condition told that is not met; by some stores also where there is nothing.
+            Err(Error::Exists(_)) => Err(match self.look(key).await? {
+                Some(_) => changed(),
+                None => Error::Missing(key.to_string()),
+            }),
             read => read,
         }
     }

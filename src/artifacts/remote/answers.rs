@@ -39,6 +39,10 @@ const EXPIRED: [&str; 8] = [
 /// Codes that say that the credentials are wrong: new ones may help, if there are any.
 const WRONG: [&str; 5] = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed", "AuthFailure", "InvalidSecurity"];
 
+/// Codes that say that a body did not arrive, or not as it was sent. The request is sound, whatever its status says.
+const TRANSFER: [&str; 7] =
+    ["XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "BadDigest", "Md5Mismatch", "InvalidDigest", "IncompleteBody", "RequestTimeout"];
+
 /// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::artifacts) struct Refused {
@@ -57,6 +61,11 @@ impl Refused {
     /// Whether the store does not know the credentials.
     pub(in crate::artifacts) fn is_about_credentials(&self) -> bool {
         WRONG.contains(&self.code.as_str())
+    }
+
+    /// Whether the body was lost or damaged on its way.
+    pub(in crate::artifacts) fn is_about_transfer(&self) -> bool {
+        TRANSFER.contains(&self.code.as_str())
     }
 
     /// Whether other credentials might be let in.

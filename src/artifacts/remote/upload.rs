@@ -190,11 +190,16 @@ impl Remote {
     async fn abort(&self, path: &Path, id: &MultipartId, record: &Path) -> Result<bool, Error> {
         let objects = &self.0.client.objects;
         let ended = match self.place().kind {
-            // There is no such request. Blocks that no list names go when an empty object is written in their place; where the
-            // object was completed, it exists, and stays.
-            Kind::Azure => match self.create(path, &Bytes::new()).await {
-                Ok(()) => self.remove(path).await.map(|()| true)?,
-                Err(Error::Exists(_)) => false,
+            // There is no such request. Blocks that no list names go when a list that names none makes an object, which is
+            // removed then. Where the object was completed, it stays; nobody completes it meanwhile but a late worker, whose
+            // object is to go, too.
+            Kind::Azure => match self.length(path).await {
+                Ok(_) => false,
+                Err(Error::Missing(_)) => {
+                    self.ask(SMALL_TIMEOUT, || objects.complete_multipart(path, id, Vec::new())).await?;
+                    self.remove(path).await?;
+                    true
+                }
                 Err(fault) => return Err(fault),
             },
             Kind::S3 | Kind::Google => match self.ask(SMALL_TIMEOUT, || objects.abort_multipart(path, id)).await {

@@ -4,7 +4,7 @@
 //! lapsed is looked past and its row removed when another asks; everything else that ends an attempt removes its rows itself.
 
 use super::judge::{Judge, refused};
-use super::keys::{self, Kind};
+use super::keys::{self, Key, Kind};
 use super::rows::damaged;
 use crate::operation::{Epoch, Operation, OperationId, State};
 use crate::store::{Error, Place, Turn};
@@ -19,11 +19,22 @@ pub(super) struct Held {
     pub is_taken: bool,
 }
 
+/// A row of a domain: its key, and whose it is.
+struct Entry {
+    key: Key,
+    id: OperationId,
+    shard: String,
+    held: Held,
+}
+
 impl Judge {
     pub(super) fn take_place(&mut self, id: OperationId, epoch: Epoch, place: &Place, limit: usize) -> Result<Turn, Error> {
         place.check()?;
         let operation = self.rows.operation(id)?.ok_or(Error::NoOperation)?;
         operation.goes_on(epoch).map_err(refused)?;
+        if !operation.spec.forks() {
+            return Err(Error::Invalid("only what forks a source takes a place of its machine".to_owned()));
+        }
         let own = keys::place(&place.domain, id, &place.shard);
         let before = self.rows.read::<Held>(&own)?.filter(|held| held.epoch == epoch);
         if before.is_some_and(|held| held.is_taken) {
@@ -34,7 +45,7 @@ impl Judge {
         }
         // Whoever has a place is before us, and whoever waits with an earlier turn.
         let mut ahead = Vec::new();
-        for (key, (other, shard), held) in self.held_in(&place.domain)? {
+        for Entry { key, id: other, shard, held } in self.held_in(&place.domain)? {
             if key == own {
                 continue;
             }
@@ -58,12 +69,12 @@ impl Judge {
     }
 
     /// The places and turns of a domain, in order of turn.
-    fn held_in(&self, domain: &str) -> Result<Vec<(keys::Key, (OperationId, String), Held)>, Error> {
+    fn held_in(&self, domain: &str) -> Result<Vec<Entry>, Error> {
         let mut all = Vec::new();
         for (key, _) in self.rows.scan(keys::places(domain), Place::OF_DOMAIN)? {
-            let who = keys::place_in(domain, &key).ok_or_else(|| damaged(Kind::Place, "its key is no place"))?;
+            let (id, shard) = keys::place_in(domain, &key).ok_or_else(|| damaged(Kind::Place, "its key is no place"))?;
             let held = self.rows.read::<Held>(&key)?.ok_or_else(|| damaged(Kind::Place, "it went while it was read"))?;
-            all.push((key, who, held));
+            all.push(Entry { key, id, shard, held });
         }
         Ok(all)
     }

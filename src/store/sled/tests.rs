@@ -311,10 +311,14 @@ async fn what_is_refused_leaves_nothing() {
     let folder = folder();
     let store = Arc::new(open(folder.path()));
     let mut tasks = tokio::task::JoinSet::new();
+    // It hardly compresses.
+    let noise: String = (1..=10_000_u64)
+        .map(|number| format!("{:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31).wrapping_mul(0xBF58_476D_1CE4_E5B9)))
+        .collect();
     for task in 0..200 {
         let (store, mut create) = (Arc::clone(&store), create(&format!("c{}", task / 2)));
         // The row is too long to be stored, which is found when the others of its command are written already.
-        create.operation.description = "x".repeat(if task % 2 == 0 { 70_000 } else { 1 });
+        create.operation.description = if task % 2 == 0 { noise.clone() } else { "x".to_owned() };
         tasks.spawn(async move { (task, store.create(create, Duration::ZERO).await) });
     }
     while let Some(answer) = tasks.join_next().await {

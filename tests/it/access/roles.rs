@@ -83,6 +83,8 @@ fn request(method: &MethodDescriptor, things: &BTreeMap<&str, String>) -> Vec<u8
     for field in method.input().fields() {
         if let Some(thing) = things.get(field.name()).filter(|_| field.kind() == Kind::String && !field.is_list()) {
             message.set_field(&field, Value::String(thing.clone()));
+        } else if field.name() == "keys" && field.is_list() {
+            message.set_field(&field, Value::List(vec![Value::String("stolen.rdb".into())]));
         } else if let Kind::Message(kind) = field.kind()
             && field.name() == "connection"
         {

@@ -105,7 +105,7 @@ async fn a_bad_change_is_refused_by_its_field() {
     let create = own::CreateBackupRequest { cluster_id: "main".into(), expires_at: past, ..Default::default() };
     assert_eq!(fields(clients.backups.clone().create(create).await), ["expires_at"]);
     let clear = own::UpdateBackupRequest { clear_suspect: true, ..request() };
-    assert_eq!(update(clients, &["name"], clear).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(update(clients, &[], clear).await.unwrap_err().code(), Code::FailedPrecondition);
     assert_eq!(clients.backup(&backup.id).await.unwrap(), backup, "nothing was changed");
     service.stop().await;
 }

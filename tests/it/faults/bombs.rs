@@ -48,7 +48,7 @@ fn lies() -> Vec<(&'static str, Dump)> {
         lies.push(("a function", RdbBytes::new().record(0xf5).extend(&long(number)).finish()));
         lies.push(("a module's text", dump(7, &[&long(1 << 20)[..], &[5], &long(number)].concat())));
     }
-    let mut deep = vec![0xe0_u8, 0xff, 0].repeat(10_000);
+    let mut deep = [0xe0_u8, 0xff, 0].repeat(10_000);
     deep.insert(0, b'x');
     deep.insert(0, 0);
     lies.push(("an LZF of nothing but repeats", dump(0, &lzf(deep.len() as u64, 1 << 40, &deep))));

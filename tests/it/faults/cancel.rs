@@ -56,7 +56,7 @@ async fn a_stream_is_cut_and_the_queue_goes_on() {
     // The end cannot be changed any more.
     assert_eq!(cancel(&service, &next.id).await, after);
     let root = service.setup.artifact_root();
-    until("only the one backup is left", SOON, async || (files_below(&root).len() == 3).then_some(())).await;
+    until("only the one backup is left", SOON, async || (files_below(&root).len() == 4).then_some(())).await;
     service.stop().await;
 }
 
@@ -85,7 +85,7 @@ async fn a_cancellation_that_meets_the_end_is_one_or_the_other() {
         }
     }
     let root = service.setup.artifact_root();
-    until("each backup has its files, and nothing else is left", SOON, async || (files_below(&root).len() == 3 * available).then_some(())).await;
+    until("each backup has its files, and nothing else is left", SOON, async || (files_below(&root).len() == 4 * available).then_some(())).await;
     service.stop().await;
 }
 

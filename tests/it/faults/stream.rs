@@ -24,7 +24,7 @@ async fn a_break_is_mended_by_another_attempt() {
     assert_eq!(server.counts().psyncs, 2);
     let root = service.setup.artifact_root();
     assert_eq!(std::fs::read(root.join(&backup.path).join("shard1-0.rdb")).unwrap(), dump);
-    until("the broken attempt is gone", SOON, async || (files_below(&root).len() == 3).then_some(())).await;
+    until("the broken attempt is gone", SOON, async || (files_below(&root).len() == 4).then_some(())).await;
     service.stop().await;
 }
 

@@ -33,7 +33,7 @@ async fn a_machine_bears_as_many_as_it_is_told_and_the_oldest_goes_first() {
     let service = setup.start().await;
     let mut operations = Vec::new();
     for (index, (server, _)) in sources.iter().enumerate() {
-        operations.push(service.clients.create(&format!("c{index}"), "a").await.expect("it is accepted"));
+        operations.push(service.clients.create(&format!("c{index}"), &format!("b{index}")).await.expect("it is accepted"));
         if index < 2 {
             server.wait_for(|counts| counts.psyncs == 1).await;
         } else {

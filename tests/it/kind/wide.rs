@@ -7,7 +7,7 @@ use redkeep::store::sled::verify;
 use std::collections::BTreeSet;
 
 /// Backups of 512 shards: more than one message of 4 MiB holds, which is what clients take unless they are told otherwise.
-const COUNT: usize = 16;
+const COUNT: usize = 24;
 
 #[tokio::test]
 async fn backups_of_512_shards_are_listed_and_got() {

@@ -22,7 +22,7 @@ const REASONS: [&str; 8] =
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Loaded {
     /// It serves the content.
-    Loaded,
+    Serves,
     /// It ended with a sentence.
     Refused,
     /// It ended with a report of a fault of its own, or by a signal.
@@ -32,7 +32,7 @@ pub enum Loaded {
 }
 
 impl Loaded {
-    pub const ALL: [Self; 4] = [Self::Loaded, Self::Refused, Self::Died, Self::Hung];
+    pub const ALL: [Self; 4] = [Self::Serves, Self::Refused, Self::Died, Self::Hung];
 }
 
 /// A server program, with the highest version of each family of dumps that it reads.
@@ -103,7 +103,7 @@ fn load_into(engine: &Engine, dump: &[u8], folder: &Path, databases: &str) -> (L
     let (mut crashed, mut words) = (false, String::new());
     loop {
         match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(line) if line.contains("eady to accept connections") => return (Loaded::Loaded, words),
+            Ok(line) if line.contains("eady to accept connections") => return (Loaded::Serves, words),
             Ok(line) => {
                 crashed |= line.contains("BUG REPORT START") || line.contains("crashed by signal");
                 if words.is_empty() {

@@ -369,7 +369,9 @@ impl Rows {
     }
 
     fn take_place(&mut self, id: OperationId, epoch: Epoch, place: &Place, limit: usize, now: Timestamp) -> Result<Turn, Error> {
-        self.attempt(id, epoch)?;
+        if !self.attempt(id, epoch)?.spec.forks() {
+            return Err(Error::Invalid(String::new()));
+        }
         let own = (place.domain.clone(), id, place.shard.clone());
         if self.places.get(&own) == Some(&(epoch, true)) {
             return Ok(Turn::Granted);

@@ -370,7 +370,7 @@ impl Pair {
             }
             Deed::Lineage { who, shards } => {
                 let Some((operation, epoch)) = self.pick(&who).await else { return Ok(()) };
-                let lineage: Vec<Lineage> = (0..shards).rev().map(|index| lineage(&format!("shard{index}"), epoch.0)).collect();
+                let lineage: Vec<Lineage> = (0..shards).rev().map(|index| lineage(&format!("shard{index}"), epoch.0 % 5)).collect();
                 both!(self, record_lineage(operation.id, epoch, lineage.clone()))?;
             }
             Deed::SketchKey { cluster, fresh } => {

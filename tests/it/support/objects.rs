@@ -54,7 +54,7 @@ pub struct Bucket {
     kind: Kind,
     name: String,
     /// Where it is really served.
-    server: String,
+    origin: String,
     /// Where the service is told that it is.
     endpoint: String,
     /// Stands before the server, where its kind needs that.
@@ -129,11 +129,12 @@ impl Bucket {
             Kind::Azure => &AZURE,
         };
         let server = running.get_or_init(|| start(kind, program)).await.address.clone();
-        let name = format!("redkeep-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        // Letters and digits alone: other characters are sent in another form by clients of Google, which S3 servers do not take.
+        let name = format!("redkeep{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let front = if kind == Kind::Google { Some(Proxy::google(&server).await) } else { None };
         let endpoint = front.as_ref().map_or_else(|| server.clone(), Proxy::address);
         let secrets = tempfile::tempdir().expect("a temporary folder");
-        let bucket = Self { kind, name, server, endpoint, _front: front, secrets };
+        let bucket = Self { kind, name, origin: server, endpoint, _front: front, secrets };
         bucket.write_secrets("test", "");
         let made = match kind {
             Kind::S3 | Kind::Google => bucket.ask("PUT", &format!("/{}", bucket.name), &[]).await,
@@ -184,14 +185,17 @@ impl Bucket {
                 write("token", session_token);
             }
             Kind::Azure => write("account-key", &account_key()),
-            Kind::Google => {
-                let account = json!({
-                    "gcs_base_url": format!("http://{}", self.endpoint), "disable_oauth": true,
-                    "client_email": "", "private_key": "", "private_key_id": "",
-                });
-                write("account.json", &account.to_string());
-            }
+            Kind::Google => self.write_secrets_for(&self.endpoint),
         }
+    }
+
+    /// Writes the credentials of Google's kind, which name where the store is: at this host and port.
+    pub fn write_secrets_for(&self, address: &str) {
+        let account = json!({
+            "gcs_base_url": format!("http://{address}"), "disable_oauth": true,
+            "client_email": "", "private_key": "", "private_key_id": "",
+        });
+        std::fs::write(self.secrets.path().join("account.json"), account.to_string()).expect("a secret is written");
     }
 
     /// The folder of the files of the credentials.
@@ -283,7 +287,7 @@ impl Bucket {
     async fn ask(&self, method: &str, path: &str, query: &[(&str, &str)]) -> Answer {
         let text: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let target = if text.is_empty() { path.to_owned() } else { format!("{path}?{}", text.join("&")) };
-        let mut lines = vec![format!("{method} {target} HTTP/1.1"), format!("Host: {}", self.server), "Content-Length: 0".to_owned()];
+        let mut lines = vec![format!("{method} {target} HTTP/1.1"), format!("Host: {}", self.origin), "Content-Length: 0".to_owned()];
         if self.kind != Kind::Azure {
             lines.push(format!("Authorization: {S3_LOGIN}"));
         } else {
@@ -298,7 +302,7 @@ impl Bucket {
             lines.push(format!("Authorization: SharedKey {ACCOUNT}:{signature}"));
         }
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        ask(&self.server, &lines, &[]).await
+        ask(&self.origin, &lines, &[]).await
     }
 }
 

@@ -4,6 +4,7 @@
 //! rules, looked through in order; the first that fits and has not been used up acts. Requests that no rule fits pass.
 
 use super::objects::S3_LOGIN;
+use aws_lc_rs::digest;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -109,6 +110,7 @@ pub struct Seen {
 struct State {
     rules: Vec<Rule>,
     outage: bool,
+    checks_bodies: bool,
     seen: Vec<Seen>,
 }
 
@@ -195,6 +197,12 @@ impl Proxy {
     /// Takes all rules away.
     pub fn clear(&self) -> &Self {
         self.shared.state().rules.clear();
+        self
+    }
+
+    /// From now on a body that is not the one that was signed is refused, as S3 does and the test server does not.
+    pub fn check_bodies(&self) -> &Self {
+        self.shared.state().checks_bodies = true;
         self
     }
 
@@ -312,6 +320,10 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
         }
         Some(Fault::LoseAnswer | Fault::CutAnswer(_) | Fault::DamageAnswer) | None => {}
     }
+    let signed = head.header("x-amz-content-sha256").filter(|digest| digest.len() == 64 && shared.state().checks_bodies);
+    if signed.is_some_and(|signed| signed != sha256(&body)) {
+        return refuse(&mut client, 400, "XAmzContentSHA256Mismatch").await;
+    }
     let mut server = TcpStream::connect(&shared.server).await?;
     server.write_all(to_server(&head, shared.google).as_bytes()).await?;
     server.write_all(&body).await?;
@@ -358,6 +370,10 @@ fn to_server(head: &Head, google: bool) -> String {
     }
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     head.with(&["connection", "expect", "authorization", "x-goog-copy-source", "x-goog-if-generation-match"], &lines)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn refuse(client: &mut TcpStream, status: u16, code: &str) -> io::Result<()> {
