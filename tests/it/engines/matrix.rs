@@ -47,6 +47,8 @@ const TOPOLOGIES: [(Topology, &str); 5] = [
 /// Servers, and how the service finds them.
 struct Source {
     servers: Vec<RedisServer>,
+    /// Servers of one shard; the first of them is its primary.
+    of_shard: usize,
     nodes: Vec<String>,
     extra: String,
     /// Kept as long as the backup is taken.
@@ -83,7 +85,7 @@ impl Source {
                     }
                     None => (vec![servers[0].address()], String::new()),
                 };
-                Self { nodes, extra, servers, _sentinels: sentinels }
+                Self { nodes, extra, of_shard: servers.len(), servers, _sentinels: sentinels }
             }
             Topology::ThreeShards | Topology::SixShards => {
                 let (shards, replicas) = if topology == Topology::ThreeShards { (3, 0) } else { (6, 1) };
@@ -97,13 +99,15 @@ impl Source {
                 }
                 let nodes = vec![cluster.address()];
                 let servers = cluster.shards.into_iter().flat_map(|shard| std::iter::once(shard.primary).chain(shard.replicas)).collect();
-                Self { servers, nodes, extra: String::new(), _sentinels: None }
+                Self { servers, of_shard: 1 + replicas, nodes, extra: String::new(), _sentinels: None }
             }
         }
     }
 
-    fn named(&self, host: &str) -> &RedisServer {
-        self.servers.iter().find(|server| server.address() == host).unwrap_or_else(|| panic!("{host} is none of the servers"))
+    /// The server of this name, and the primary of its shard: in cluster mode a replica does not read its keys out.
+    fn named(&self, host: &str) -> (&RedisServer, &RedisServer) {
+        let index = self.servers.iter().position(|server| server.address() == host).unwrap_or_else(|| panic!("{host} is none of the servers"));
+        (&self.servers[index], &self.servers[index / self.of_shard * self.of_shard])
     }
 }
 
@@ -122,14 +126,14 @@ async fn cell(engine: Engine, topology: Topology, transfer: Transfer) -> String 
     let manifest: Manifest = serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).expect("there is a manifest")).expect("it can be read");
     let mut versions = BTreeMap::new();
     for shard in &manifest.shards {
-        let server = source.named(&shard.source_host);
+        let (server, primary) = source.named(&shard.source_host);
         // The log says which way the dump went: to a file, or to the socket.
         let target = match transfer {
             Transfer::Disk => "target: disk",
             Transfer::Diskless => "target: replicas sockets",
         };
         assert!(server.log().lines().any(|line| line.contains("BGSAVE") && line.contains(target)), "{}: no {target}", shard.name);
-        restores(engine, &folder, service.setup.folder(), shard, server).await;
+        restores(engine, &folder, service.setup.folder(), shard, primary).await;
         versions.insert(serde_json::to_string(&shard.walk.dialect).unwrap_or_default().trim_matches('"').to_uppercase(), shard.walk.version);
     }
     let keys: i64 = backup.shards.iter().map(|shard| shard.keys).sum();

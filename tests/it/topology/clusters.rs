@@ -215,7 +215,8 @@ async fn a_slot_that_moved_meanwhile_is_taken_again() {
 async fn a_failover_in_mid_snapshot_is_survived() {
     let cluster = Cluster::start(3, 1).await;
     let (primary, replica) = (&cluster.shards[0].primary, &cluster.shards[0].replicas[0]);
-    primary.command(&["DEBUG", "POPULATE", "1000"]).await.ok();
+    let tag = (0..).map(|tag| format!("{{{tag}}}")).find(|tag| cluster.owner(slot_of(tag.as_bytes())).port() == primary.port()).expect("a tag of the shard");
+    primary.command(&["EVAL", "for i = 1, 1000 do redis.call('SET', KEYS[1] .. i, i) end return redis.status_reply('OK')", "1", &tag]).await.ok();
     cluster.shards[0].caught_up().await;
     replica.command(&["CONFIG", "SET", "rdb-key-save-delay", "10000"]).await.ok();
     let service = service_of(&cluster, "").await;
