@@ -4,6 +4,9 @@ CARGO ?= cargo
 # The points at which tests stop the process are compiled in for tests only.
 TEST_FEATURES = --features crash-points
 
+# The benches as what the tests are built with: shows that they run, and nothing of their figures.
+SMALL_BENCH = $(CARGO) bench --profile dev $(TEST_FEATURES)
+
 # Seconds that schemathesis takes.
 CONTRACT_SECS ?= 1200
 
@@ -96,9 +99,9 @@ ci: tools engines objects lint
 	CI=true $(MAKE) browser
 	$(MAKE) contract CONTRACT_SECS=120
 	$(MAKE) fuzz
-	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(CARGO) bench --bench backup
-	REDKEEP_BENCH_SECS=1 REDKEEP_BENCH_ROUNDS=1 $(CARGO) bench --bench requests
-	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(CARGO) bench --bench walk
+	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench backup
+	REDKEEP_BENCH_SECS=1 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench requests
+	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench walk
 
 clean:
 	$(CARGO) clean

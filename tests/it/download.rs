@@ -128,7 +128,7 @@ async fn a_file_goes_to_whoever_has_its_link() {
         let target = line["target"].as_str().unwrap();
         assert!(target.starts_with(&format!("backups/{}/", backup.id)) && line["subject"] == "anonymous" && line["folder"] == "default", "{line}");
     }
-    assert_eq!(downloads_on_record(service.setup.folder()).len(), 14);
+    assert_eq!(downloads_on_record(service.setup.folder()).len(), 15);
     service.stop().await;
 }
 

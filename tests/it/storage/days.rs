@@ -62,7 +62,7 @@ impl Day {
         .await;
         for backup in backups {
             let files: Vec<String> = self.bucket.objects().await.into_iter().filter(|key| key.contains(&backup.path)).collect();
-            assert_eq!(files.len(), 3, "{files:?}");
+            assert_eq!(files.len(), 4, "{files:?}");
         }
     }
 }
