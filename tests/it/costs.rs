@@ -17,7 +17,8 @@ const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_real_server_tells_what_it_cost() {
-    let primary = RedisServer::start().await;
+    // It waits a second for company before it forks.
+    let primary = RedisServer::builder().diskless_delay_secs(1).start().await;
     data::fill_every_type(&primary, 2).await;
     let service = Setup::new().cluster("main", &[&primary.address()], "").start().await;
     let backup = service.clients.take("main", "first").await;
