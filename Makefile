@@ -86,6 +86,7 @@ bench: servers
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets $(TEST_FEATURES) -- -D warnings
+	$(CARGO) clippy --lib --features fuzzing -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
 # Twice, because a test that passes once may pass by luck.

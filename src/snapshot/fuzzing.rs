@@ -11,7 +11,7 @@ use crate::redis::replication::Framing;
 ///
 /// What a snapshot fails with on the same bytes.
 pub fn unframe<'a>(framing: &Framing, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<(Vec<u8>, rdb::Summary), Error> {
-    let mut payload = Payload::new(framing);
+    let mut payload = Payload::new(framing, rdb::Options::default());
     let mut dump = Vec::new();
     for piece in pieces {
         let progress = payload.push(piece, &mut |bytes| {
