@@ -1,34 +1,40 @@
-//! What a backup costs, held against the shortest way there is: `redis-cli --rdb - | zstd -1 -T2 > FILE`, and `sync FILE`.
+//! What a backup costs, held against the shortest way there is, for each way to store it: `redis-cli --rdb - > FILE`, the same
+//! through `zstd -1 -T2`, and through `age -r RECIPIENT` behind that, each with `sync FILE`.
 //!
 //! The service, that pipe and the source's own floor (`redis-cli --rdb -` into nothing) take turns on one source, so that
-//! what else the machine does falls on all of them alike. Told are medians with their spread, each against its goal. A goal
-//! that is missed is told and is no failure.
+//! what else the machine does falls on all of them alike. The service walks and checks what it stores, so beside it stands what
+//! that costs with tools, too: the pipe's file given back and read by `redis-check-rdb`. Told are medians with their spread,
+//! each against its goal. A goal that is missed is told and is no failure.
 //!
 //! ```text
 //! REDKEEP_BENCH_BYTES=1073741824 REDKEEP_BENCH_ROUNDS=5 REDKEEP_BENCH_OUTPUT=json cargo bench --bench backup
+//! REDKEEP_BENCH_PIPELINES=plain,zstd,zstd+age      which of them; all when not set
+//! REDKEEP_BENCH_GENERATED_BYTES=68719476736        a dump of that size, made on the fly, once each; none when not set
 //! cargo bench --bench backup -- -o json
 //! ```
 //!
 //! Everything lies below the target folder, which must be on a real disk, and goes when it ends.
 
-use figures::{Finding, Goal, cpu_of, cpu_of_children, load, median, number, spread};
+use figures::{Finding, Goal, load, median, number, spread};
 use it::support::data;
+use it::support::scripted::{ScriptedRedis, generated_length};
 use it::support::server::RedisServer;
-use it::support::service::{Process, Setup, error_of, files_below};
-use it::support::until;
-use redkeep::pb::{managed, own};
+use it::support::service::Setup;
+use redkeep::pb::managed;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use turns::{Keys, Pipeline, REST, Turn, back_up, check, floor, peak_bytes, pipe, rest};
 
 mod figures;
 #[path = "../tests/it"]
 mod it {
     pub mod support;
 }
+mod turns;
 
+const MIB: f64 = 1024.0 * 1024.0;
 /// Values of the source, in bytes, unless `REDKEEP_BENCH_BYTES` tells another number.
 const BYTES: u64 = 1 << 30;
 /// Rounds, unless `REDKEEP_BENCH_ROUNDS` tells another number.
@@ -37,69 +43,74 @@ const ROUNDS: u64 = 5;
 const CALLS: usize = 100;
 /// Bytes of one synced write.
 const PAGE_BYTES: usize = 4096;
-/// Longest wait for one backup.
-const BACKUP: Duration = Duration::from_secs(1800);
-/// Longest wait for the source and the storage to come to rest between two turns.
-const REST: Duration = Duration::from_secs(120);
-
 #[tokio::main(worker_threads = 1)]
 async fn main() {
     let bytes = number("REDKEEP_BENCH_BYTES", BYTES);
     let rounds = number("REDKEEP_BENCH_ROUNDS", ROUNDS).max(1);
+    let generated = number("REDKEEP_BENCH_GENERATED_BYTES", 0);
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder below target");
     figures::refuse_memory(folder.path());
     tempfile::env::override_temp_dir(folder.path()).expect("nobody chose a folder before");
+    let keys = Keys::new(folder.path());
 
+    let mut all = Vec::new();
+    let mut tell = |title: String, findings: Vec<Finding>| {
+        figures::print(&title, &findings);
+        all.push(serde_json::json!({ "title": title, "findings": figures::json(&findings) }));
+    };
     eprintln!("filling a source with {bytes} bytes");
     let source = RedisServer::start().await;
     data::fill_mixed(&source, bytes).await;
-    let load_before = load();
-    let runs = measure(&source, rounds, folder.path()).await;
+    for pipeline in Pipeline::chosen() {
+        let load_before = load();
+        let runs = measure(pipeline, &keys, &source, rounds, folder.path()).await;
+        let name = pipeline.as_str();
+        tell(format!("{name}: {bytes} bytes of values, {rounds} rounds, load {load_before:.2} before and {:.2} after", load()), findings(&runs));
+    }
     drop(source);
-    let answers = answers(folder.path()).await;
-
-    let findings = findings(&runs, &answers);
-    let title = format!("{bytes} bytes of values, {rounds} rounds, load {load_before:.2} before and {:.2} after", load());
-    figures::print(&title, &findings);
+    if generated > 0 {
+        for pipeline in Pipeline::chosen() {
+            let findings = endless(pipeline, &keys, generated).await;
+            tell(format!("{}: a generated dump of {generated} bytes", pipeline.as_str()), findings);
+        }
+    }
+    tell("calls".to_owned(), answered(&answers(folder.path()).await));
     if figures::wants_json() {
-        println!("{}", serde_json::json!({ "bytes": bytes, "rounds": rounds, "findings": figures::json(&findings) }));
+        println!("{}", serde_json::json!({ "bytes": bytes, "rounds": rounds, "tables": all }));
     }
 }
 
-/// What one turn took, in seconds.
-#[derive(Clone, Copy, Debug)]
-struct Turn {
-    wall: f64,
-    cpu: f64,
-}
-
 /// All turns, and the most memory that the service held at once.
+#[derive(Default)]
 struct Runs {
     ours: Vec<Turn>,
     pipe: Vec<Turn>,
+    /// The pipe, and its file checked with tools.
+    checked: Vec<Turn>,
     floor: Vec<Turn>,
     peak_bytes: f64,
 }
 
-async fn measure(source: &RedisServer, rounds: u64, folder: &Path) -> Runs {
-    let address = source.address();
-    let service = Setup::new().cluster("main", &[&address], "").spawn(&[]).await;
-    let file = folder.join("pipe.zst");
-    let mut runs = Runs { ours: Vec::new(), pipe: Vec::new(), floor: Vec::new(), peak_bytes: 0.0 };
+async fn measure(pipeline: Pipeline, keys: &Keys, source: &RedisServer, rounds: u64, folder: &Path) -> Runs {
+    let service = pipeline.setup(keys, &source.address()).spawn(&[]).await;
+    let (file, dump) = (folder.join("pipe"), folder.join("pipe.rdb"));
+    let mut runs = Runs::default();
     for round in 0..rounds {
         // Whoever goes first changes from round to round.
         for turn in 0..3 {
             rest(source, folder).await;
             let (name, taken) = match (turn + round) % 3 {
                 0 => {
-                    let taken = back_up(&service, round).await;
+                    let (taken, _) = back_up(&service, &format!("round-{round}")).await;
                     runs.ours.push(taken);
                     ("redkeep", taken)
                 }
                 1 => {
-                    let taken = pipe(source.port(), &file);
-                    fs::remove_file(&file).expect("the pipe's file goes");
+                    let taken = pipe(pipeline, keys, source.port(), &file);
                     runs.pipe.push(taken);
+                    runs.checked.push(taken + check(pipeline, keys, &file, &dump));
+                    fs::remove_file(&file).expect("the pipe's file goes");
+                    let _ = fs::remove_file(&dump);
                     ("pipe", taken)
                 }
                 _ => {
@@ -108,7 +119,7 @@ async fn measure(source: &RedisServer, rounds: u64, folder: &Path) -> Runs {
                     ("floor", taken)
                 }
             };
-            eprintln!("round {}: {name:8} {:6.2} s, {:5.2} s CPU", round + 1, taken.wall, taken.cpu);
+            eprintln!("{} round {}: {name:8} {:6.2} s, {:5.2} s CPU", pipeline.as_str(), round + 1, taken.wall, taken.cpu);
         }
     }
     runs.peak_bytes = peak_bytes(service.pid());
@@ -116,70 +127,19 @@ async fn measure(source: &RedisServer, rounds: u64, folder: &Path) -> Runs {
     runs
 }
 
-/// Waits until the source has no child, and until nothing waits to be written.
-async fn rest(source: &RedisServer, folder: &Path) {
-    source.wait_info("rdb_bgsave_in_progress", |value| value == "0").await;
-    source.wait_info("connected_slaves", |value| value == "0").await;
-    rustix::fs::syncfs(File::open(folder).expect("the folder can be opened")).expect("the disk is in order");
-}
-
-/// A backup from the call to the end of its operation; then it is deleted.
-async fn back_up(service: &Process, round: u64) -> Turn {
-    let clients = &service.clients;
-    let cpu = cpu_of(service.pid());
-    let started = Instant::now();
-    let operation = clients.create("main", &format!("round-{round}")).await.expect("the backup is accepted");
-    let operation = clients.ended(&operation.id, BACKUP).await;
-    let turn = Turn { wall: started.elapsed().as_secs_f64(), cpu: cpu_of(service.pid()) - cpu };
-    assert!(error_of(&operation).is_none(), "{operation:#?}\n{}", service.log());
-
-    let backup = clients.all_backups().await.into_iter().find(|backup| backup.operation_id == operation.id).expect("the backup is listed");
-    let deletion = clients.backups.clone().delete(own::DeleteBackupRequest { backup_id: backup.id }).await.expect("the deletion is accepted");
-    clients.ended(&deletion.into_inner().id, REST).await;
-    let root = service.setup.artifact_root();
-    until("the files of the backup go", REST, async || files_below(&root).iter().all(|file| !file.contains(".rdb")).then_some(())).await;
-    turn
-}
-
-/// The shortest way to a compressed dump that is on disk.
-fn pipe(port: u16, file: &Path) -> Turn {
-    let cpu = cpu_of_children();
-    let started = Instant::now();
-    let mut source = dump(port, Stdio::piped());
-    let stream = source.stdout.take().expect("its output is a pipe");
-    let output = File::create(file).expect("the file can be made");
-    let mut zstd = Command::new("zstd").args(["-1", "-T2", "-q", "-c"]).stdin(stream).stdout(output).spawn().expect("zstd starts");
-    well(&mut source);
-    well(&mut zstd);
-    let cpu = cpu_of_children() - cpu;
-    well(&mut Command::new("sync").arg(file).spawn().expect("sync starts"));
-    Turn { wall: started.elapsed().as_secs_f64(), cpu }
-}
-
-/// What the source itself takes for a dump that nobody keeps.
-fn floor(port: u16) -> Turn {
-    let cpu = cpu_of_children();
-    let started = Instant::now();
-    well(&mut dump(port, Stdio::null()));
-    Turn { wall: started.elapsed().as_secs_f64(), cpu: cpu_of_children() - cpu }
-}
-
-fn dump(port: u16, to: Stdio) -> Child {
-    let mut command = Command::new("redis-cli");
-    command.args(["-p", &port.to_string(), "--rdb", "-"]).stdin(Stdio::null()).stdout(to).stderr(Stdio::null());
-    command.spawn().expect("redis-cli starts")
-}
-
-fn well(child: &mut Child) {
-    let status = child.wait().expect("a child can be waited for");
-    assert!(status.success(), "a child ended with {status}");
-}
-
-/// The most memory that a process has held at once, in bytes.
-fn peak_bytes(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it tells its peak");
-    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number of KiB") * 1024.0
+/// A backup of a dump that is made on the fly: how fast it goes, and how much memory it takes.
+async fn endless(pipeline: Pipeline, keys: &Keys, bytes: u64) -> Vec<Finding> {
+    let source = ScriptedRedis::start(vec![generated_length(bytes, data::MIXED_VALUE_BYTES as u64, None)]).await;
+    let service = pipeline.setup(keys, &source.address()).spawn(&[]).await;
+    let (turn, backup) = back_up(&service, "endless").await;
+    let peak = peak_bytes(service.pid()) / MIB;
+    service.terminate(REST).await;
+    let rate = backup.size_bytes as f64 / MIB / turn.wall;
+    let detail = format!("{:.0} s, {:.0} s CPU", turn.wall, turn.cpu);
+    vec![
+        Finding { name: "throughput", unit: "MiB/s", value: rate, spread: (rate, rate), goal: Goal::None, detail },
+        Finding { name: "peak memory", unit: "MiB", value: peak, spread: (peak, peak), goal: Goal::AtMost(64.0), detail: String::new() },
+    ]
 }
 
 /// Times in seconds: of calls until their answer, and of syncs of the same disk.
@@ -213,26 +173,30 @@ async fn answers(folder: &Path) -> Answers {
     answers
 }
 
-fn findings(runs: &Runs, answers: &Answers) -> Vec<Finding> {
-    const MIB: f64 = 1024.0 * 1024.0;
+fn findings(runs: &Runs) -> Vec<Finding> {
     let wall = |turns: &[Turn]| turns.iter().map(|turn| turn.wall).collect::<Vec<_>>();
     let cpu = |turns: &[Turn]| turns.iter().map(|turn| turn.cpu).collect::<Vec<_>>();
     let seconds = |value: f64| format!("{value:.2} s");
     let peak = runs.peak_bytes / MIB;
-    let sync = median(&answers.syncs);
-    let millis: Vec<f64> = answers.calls.iter().map(|seconds| seconds * 1e3).collect();
     vec![
         Finding::ratio("wall time / pipe", Goal::AtMost(0.95), &wall(&runs.ours), &wall(&runs.pipe), seconds),
-        Finding::ratio("wall time / floor", Goal::AtMost(1.15), &wall(&runs.ours), &wall(&runs.floor), seconds),
         Finding::ratio("CPU time / pipe", Goal::AtMost(0.9), &cpu(&runs.ours), &cpu(&runs.pipe), seconds),
+        Finding::ratio("wall time / pipe and check", Goal::AtMost(0.75), &wall(&runs.ours), &wall(&runs.checked), seconds),
+        Finding::ratio("CPU time / pipe and check", Goal::AtMost(0.6), &cpu(&runs.ours), &cpu(&runs.checked), seconds),
+        Finding::ratio("wall time / floor", Goal::AtMost(1.15), &wall(&runs.ours), &wall(&runs.floor), seconds),
         Finding { name: "peak memory", unit: "MiB", value: peak, spread: (peak, peak), goal: Goal::AtMost(64.0), detail: "all rounds".to_owned() },
-        Finding {
-            name: "call to answer",
-            unit: "ms",
-            value: median(&millis),
-            spread: spread(&millis),
-            goal: Goal::AtMost(sync * 1e3 + 1.0),
-            detail: format!("one sync {:.2} ms", sync * 1e3),
-        },
     ]
+}
+
+fn answered(answers: &Answers) -> Vec<Finding> {
+    let sync = median(&answers.syncs);
+    let millis: Vec<f64> = answers.calls.iter().map(|seconds| seconds * 1e3).collect();
+    vec![Finding {
+        name: "call to answer",
+        unit: "ms",
+        value: median(&millis),
+        spread: spread(&millis),
+        goal: Goal::AtMost(sync * 1e3 + 1.0),
+        detail: format!("one sync {:.2} ms", sync * 1e3),
+    }]
 }
