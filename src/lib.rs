@@ -113,7 +113,6 @@
 //! cluster backup failure     identifiers and values
 //!   window        times of the week in which no snapshot may start
 //! secrets       sealing what callers entrust to us
-//! peer          who is at the other end of a connection
 //! pb            generated types of the wire, and the pool of descriptors
 //! peer          who is at the other end of a connection
 //! telemetry     logs

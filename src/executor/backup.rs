@@ -66,11 +66,7 @@ async fn attempt(context: &Context) -> Result<End, End> {
     let suspicion = suspect::examine(context, &shards).await?;
     let manifest = manifest(context, shards, suspicion).await?;
     let bytes = encode(&manifest)?;
-    let publication = Publication { epoch: context.epoch(), since: Utc::now(), manifest_sha256: hex_sha256(&bytes) };
-    // The record keeps how far it came, also when all of it took less than a heartbeat.
-    context.record_progress().await?;
-    crash_point("publish.before");
-    context.step(Step::Publish, Some((publication, bytes))).await?;
+    decide(context, bytes).await?;
     crash_point("publish.decided");
     publish(context, &folder).await
 }
@@ -80,15 +76,31 @@ async fn preflight(context: &Context, cluster: &Definition, attempt: &Folder) ->
     context.wait_for("the servers to answer");
     let shards = shards::choose(context, cluster).await?;
     let used = shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(shard.facts.used_memory_bytes));
-    if let Some(free) = context.inner.storage.free_bytes(attempt)
-        && free < ROOM_BYTES.saturating_add(used / ROOM_PART)
-    {
-        tracing::warn!(operation.id = %context.id(), free_bytes = free, "the artifact storage has too little room");
-        return Err(fault::storage(&context.operation, &artifacts::Error::Full));
-    }
+    check_room(context, attempt, used / ROOM_PART)?;
     mark(context, attempt).await?;
     crash_point("preflight");
     shards::first_machine(context, cluster, shards).await
+}
+
+/// Refuses to begin what storage has too little room for, as far as it tells.
+pub(super) fn check_room(context: &Context, attempt: &Folder, bytes: u64) -> Result<(), End> {
+    match context.inner.storage.free_bytes(attempt) {
+        Some(free) if free < ROOM_BYTES.saturating_add(bytes) => {
+            tracing::warn!(operation.id = %context.id(), free_bytes = free, "the artifact storage has too little room");
+            Err(fault::storage(&context.operation, &artifacts::Error::Full))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Records the decision to publish this manifest. From then on nobody cancels.
+pub(super) async fn decide(context: &Context, bytes: Vec<u8>) -> Result<(), End> {
+    let publication = Publication { epoch: context.epoch(), since: Utc::now(), manifest_sha256: hex_sha256(&bytes) };
+    // The record keeps how far it came, also when all of it took less than a heartbeat.
+    context.record_progress().await?;
+    crash_point("publish.before");
+    context.step(Step::Publish, Some((publication, bytes))).await?;
+    Ok(())
 }
 
 /// Writes the marker of an attempt, which proves that storage can be written.

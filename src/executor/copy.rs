@@ -6,10 +6,10 @@
 use super::attempt::{Context, End};
 use super::stored::{self, Stored, stored_bytes};
 use super::{backup, fault};
+use crate::artifacts::Folder;
 use crate::artifacts::manifest::{Manifest, Segment, ShardManifest};
-use crate::artifacts::{self, Folder};
 use crate::backup::BackupId;
-use crate::operation::{Publication, ShardProgress, Step};
+use crate::operation::{ShardProgress, Step};
 use crate::snapshot::Meter;
 use crate::telemetry::crash_point;
 use chrono::Utc;
@@ -29,12 +29,7 @@ async fn attempt(context: &Context, source: BackupId) -> Result<End, End> {
     let attempt = folder.attempt(context.epoch().0);
 
     let source = stored::read(context, source).await?;
-    if let Some(free) = context.inner.storage.free_bytes(&attempt)
-        && free < backup::ROOM_BYTES + source.row.stored_bytes
-    {
-        tracing::warn!(operation.id = %context.id(), free_bytes = free, "the artifact storage has too little room for a copy");
-        return Err(fault::storage(&context.operation, &artifacts::Error::Full));
-    }
+    backup::check_room(context, &attempt, source.row.stored_bytes)?;
     backup::mark(context, &attempt).await?;
     crash_point("copy.preflight");
 
@@ -50,10 +45,7 @@ async fn attempt(context: &Context, source: BackupId) -> Result<End, End> {
         backup::seal(context, &attempt, shard).await?;
     }
     let bytes = backup::encode(&manifest(context, source, shards).await?)?;
-    let publication = Publication { epoch: context.epoch(), since: Utc::now(), manifest_sha256: backup::hex_sha256(&bytes) };
-    // The record keeps how far it came, also when all of it took less than a heartbeat.
-    context.record_progress().await?;
-    context.step(Step::Publish, Some((publication, bytes))).await?;
+    backup::decide(context, bytes).await?;
     crash_point("copy.decided");
     backup::publish(context, &folder).await
 }

@@ -10,12 +10,11 @@ use crate::artifacts::bucket::{Bucket, Key, Seen};
 use crate::artifacts::manifest::ShardManifest;
 use crate::artifacts::{self, Folder};
 use crate::failure::{Failure, Reason};
-use crate::operation::{Fault, ImportSource, Publication, ShardProgress, Step};
+use crate::operation::{Fault, ImportSource, ShardProgress, Step};
 use crate::rdb;
 use crate::snapshot::import::{self, Error};
 use crate::snapshot::{self, Meter};
 use crate::telemetry::crash_point;
-use chrono::Utc;
 use std::sync::Arc;
 
 pub(super) async fn run(context: &Context, source: &ImportSource) -> End {
@@ -47,10 +46,7 @@ async fn attempt(context: &Context, source: &ImportSource) -> Result<End, End> {
         backup::seal(context, &attempt, shard).await?;
     }
     let bytes = backup::encode(&backup::manifest(context, shards, None).await?)?;
-    let publication = Publication { epoch: context.epoch(), since: Utc::now(), manifest_sha256: backup::hex_sha256(&bytes) };
-    // The record keeps how far it came, also when all of it took less than a heartbeat.
-    context.record_progress().await?;
-    context.step(Step::Publish, Some((publication, bytes))).await?;
+    backup::decide(context, bytes).await?;
     crash_point("import.decided");
     backup::publish(context, &folder).await
 }
@@ -74,12 +70,7 @@ async fn preflight(context: &Context, bucket: &Bucket, source: &ImportSource, at
         objects.push((key, seen));
     }
     // Compressed anew it may take less, and a compressed one that is stored plain takes more: it is a first look.
-    if let Some(free) = context.inner.storage.free_bytes(attempt)
-        && free < backup::ROOM_BYTES.saturating_add(bytes)
-    {
-        tracing::warn!(operation.id = %context.id(), free_bytes = free, "the artifact storage has too little room for an import");
-        return Err(fault::storage(&context.operation, &artifacts::Error::Full));
-    }
+    backup::check_room(context, attempt, bytes)?;
     backup::mark(context, attempt).await?;
     Ok(objects)
 }
