@@ -16,6 +16,8 @@
 //! ```
 
 pub mod bucket;
+mod decode;
+mod dump;
 pub mod encryption;
 mod error;
 mod files;
@@ -25,6 +27,7 @@ mod remote;
 mod root;
 mod transfer;
 
+pub use dump::Dump;
 pub use encryption::{Encryption, Identity, Recipient, Sealed};
 pub use error::{Error, NO_KEY};
 pub use place::Place;

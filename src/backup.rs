@@ -366,6 +366,27 @@ pub struct Cleared {
     pub at: Timestamp,
 }
 
+/// A proof of a backup: a real server loaded it, and what it then had was compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The level that was reached.
+    pub level: Level,
+    /// `redis` or `valkey`.
+    pub engine: String,
+    /// Version of the server.
+    pub engine_version: String,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub duration_millis: u64,
+    /// Keys that the server had after loading.
+    pub keys: u64,
+    /// Keys of which type, length and expiry were compared one by one.
+    pub sampled_keys: u64,
+    /// The operation that proved it.
+    pub operation_id: String,
+}
+
 impl Shard {
     /// Most databases that a row keeps counts for; the manifest keeps more.
     pub const DATABASES: usize = 64;
@@ -453,9 +474,57 @@ pub struct Backup {
     /// Why its source looked wrong; absent when it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspicion: Option<Suspicion>,
+    /// What was proved after it was made, the newest first, at most [`Backup::PROOFS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proofs: Vec<Proof>,
+    /// The instant for which a schedule had planned it; absent for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_at: Option<Timestamp>,
+    /// The retention policy by which it was taken; absent for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_id: Option<String>,
 }
 
 impl Backup {
+    /// Most proofs that are kept.
+    pub const PROOFS: usize = 8;
+
+    /// The row of a backup that an operation is to make: nothing is known of its content.
+    pub fn draft(id: BackupId, folder_id: FolderId, cluster_id: ClusterId, name: Name, operation_id: String, created_at: Timestamp) -> Self {
+        Self {
+            id,
+            folder_id,
+            cluster_id,
+            source: None,
+            name,
+            labels: Labels::new(),
+            state: State::Creating,
+            origin: Origin::Manual,
+            created_at,
+            started_at: None,
+            completed_at: None,
+            expires_at: None,
+            holds: Vec::new(),
+            busy: None,
+            operation_id,
+            readers: BTreeSet::new(),
+            facts_revision: 0,
+            epoch: None,
+            level: None,
+            consistency: None,
+            skew_millis: 0,
+            size_bytes: 0,
+            stored_bytes: 0,
+            compression: "none".to_owned(),
+            shards: Vec::new(),
+            age_recipients: Vec::new(),
+            suspicion: None,
+            proofs: Vec::new(),
+            planned_at: None,
+            policy_id: None,
+        }
+    }
+
     /// Most operations that read one backup at once.
     pub const READERS: usize = 64;
 
@@ -544,6 +613,9 @@ pub(crate) mod tests {
             shards: vec![shard],
             age_recipients: Vec::new(),
             suspicion: None,
+            proofs: Vec::new(),
+            planned_at: None,
+            policy_id: None,
         }
     }
 

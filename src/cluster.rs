@@ -4,6 +4,7 @@
 //! and asked is the `redis` room's business.
 
 mod adopted;
+pub mod policy;
 mod shards;
 pub mod window;
 

@@ -8,6 +8,7 @@ mod audit;
 mod auth;
 mod buckets;
 mod clusters;
+mod engines;
 mod memstore;
 mod names;
 mod pipeline;
@@ -212,6 +213,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
         retention: section.duration("retention", defaults.retention, Duration::from_secs(24 * 3600)..=Duration::from_secs(3650 * 24 * 3600)),
         rate_limit: pipeline.rate_limit,
         side_password_hashes: pipeline.side_password_hashes,
+        engines: engines::read(root.section("engines"), base),
     };
     section.end();
 

@@ -34,7 +34,7 @@ pub use download::{File, Files, Unreadable};
 
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;
-use crate::backup::{Backup, BackupId, Labels, Name, Origin, Source, State as BackupState};
+use crate::backup::{Backup, BackupId, Labels, Name, Source};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::failure::Reason;
 use crate::fleet::{Definition, Fleet};
@@ -44,7 +44,8 @@ use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
 use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS};
 use attempt::Running;
 use chrono::{TimeDelta, Utc};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -96,6 +97,8 @@ pub struct Options {
     pub rate_limit: Option<u64>,
     /// Whether password hashes are part of the side state, which is to be encrypted then.
     pub side_password_hashes: bool,
+    /// Server programs of this machine; those on the path when there is none.
+    pub engines: Vec<PathBuf>,
 }
 
 impl Default for Options {
@@ -112,6 +115,7 @@ impl Default for Options {
             retention: Duration::from_secs(30 * 24 * 3600),
             rate_limit: None,
             side_password_hashes: false,
+            engines: Vec::new(),
         }
     }
 }
@@ -275,34 +279,13 @@ impl Executor {
 
     /// The row of a backup that an operation is to make.
     fn draft(&self, operation: &Operation, id: BackupId, name: Name, labels: Labels) -> Backup {
+        let (folder_id, cluster_id) = (operation.folder_id.clone(), operation.cluster_id.clone());
         Backup {
-            id,
-            folder_id: operation.folder_id.clone(),
-            cluster_id: operation.cluster_id.clone(),
-            source: None,
-            name,
             labels,
-            state: BackupState::Creating,
-            origin: Origin::Manual,
-            created_at: operation.created_at,
-            started_at: None,
-            completed_at: None,
-            expires_at: None,
-            holds: Vec::new(),
-            operation_id: operation.id.to_string(),
             busy: Some(operation.id.to_string()),
-            readers: BTreeSet::new(),
-            facts_revision: 0,
-            epoch: None,
-            level: None,
-            consistency: None,
-            skew_millis: 0,
-            size_bytes: 0,
-            stored_bytes: 0,
             compression: self.0.storage.compression().to_string(),
-            shards: Vec::new(),
             age_recipients: self.0.storage.encryption().recipient_names(),
-            suspicion: None,
+            ..Backup::draft(id, folder_id, cluster_id, name, operation.id.to_string(), operation.created_at)
         }
     }
 
@@ -429,6 +412,14 @@ impl Executor {
             Spec::AdoptCluster => "Adopt a cluster",
             Spec::UpdateConnection => "Change how a cluster is reached",
             Spec::ForgetCluster => "Forget a cluster",
+            Spec::UndeleteBackup => "Undelete a backup",
+            Spec::VerifyBackup { .. } => "Verify a backup",
+            Spec::RestoreInto(_) => "Restore a backup into running servers",
+            Spec::RestoreCluster(_) => "Restore a backup to a new cluster",
+            Spec::DeleteCluster => "Delete a cluster",
+            Spec::UpdateCluster(_) => "Update a cluster",
+            Spec::CreatePolicy(_) => "Create a retention policy",
+            Spec::DeletePolicy { .. } => "Delete a retention policy",
         };
         Operation {
             id: OperationId::new(),

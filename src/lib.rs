@@ -87,6 +87,8 @@
 //!   remote        a store that is reached over the network: requests, credentials, answers, uploads
 //!   bucket        where dumps may be exported to
 //!   transfer      moving what is stored
+//!   decode        what stored bytes decode to, each held against the manifest
+//!   dump          the dump of a shard, as it comes back
 //!   encryption    to whom artifacts are encrypted, and reading them back
 //! redis         talking to a server: connection, INFO, topology, choice of source
 //!   cluster       which node owns which slots
@@ -96,6 +98,7 @@
 //!   company       whether replicas synchronise beside us
 //!   side          what a dump does not hold: users, modules, configuration, topology
 //!   tls           whose certificates are believed
+//!   engines       server programs of this machine, and which can load a dump
 //!   local         servers that we start ourselves
 //! auth          who may: subjects, roles, grants
 //!   gate          who calls, by what a request carries
@@ -112,6 +115,7 @@
 //! rdb           walking and checking a dump; knows bytes only
 //! cluster backup failure     identifiers and values
 //!   window        times of the week in which no snapshot may start
+//!   policy        when backups are to be taken by themselves, and how long they are kept
 //! secrets       sealing what callers entrust to us
 //! pb            generated types of the wire, and the pool of descriptors
 //! peer          who is at the other end of a connection

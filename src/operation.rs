@@ -12,14 +12,17 @@
 
 mod export;
 mod import;
+mod restore;
 mod transition;
 
 pub(crate) use export::ExportObject;
 pub use export::{ExportResult, ExportTarget};
 pub use import::ImportSource;
+pub use restore::{ClusterPlan, Conflict, HostPlan, Keys, Login, Method, Place, RestoreResult, RestoreTarget};
 pub use transition::{Event, Fault, Outcome, Refused};
 
-use crate::backup::{Backup, BackupId, Labels, Name, NoSuchId, uuid_id};
+use crate::backup::{Backup, BackupId, Labels, Level, Name, NoSuchId, uuid_id};
+use crate::cluster::policy::{ClusterChanges, Policy as RetentionPolicy, PolicyId};
 use crate::cluster::{ClusterId, FolderId, Timestamp, View};
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
@@ -52,6 +55,8 @@ pub enum Step {
     Snapshot,
     /// Lengths, checksums, finished uploads.
     Seal,
+    /// A server loads what is stored.
+    Load,
     /// Put the recorded manifest and complete. Nobody cancels from here on.
     Publish,
     /// The only step of short work on a record. It cannot be cancelled.
@@ -75,6 +80,7 @@ impl Step {
             Self::Preflight => "preflight",
             Self::Snapshot => "snapshot",
             Self::Seal => "seal",
+            Self::Load => "load",
             Self::Publish => "publish",
             Self::Work => "work",
         }
@@ -154,11 +160,33 @@ pub enum Spec {
     UpdateConnection,
     /// Forget the operation's cluster.
     ForgetCluster,
+    /// Take the deletion of a backup back.
+    UndeleteBackup,
+    /// Prove a backup up to a level.
+    VerifyBackup {
+        /// The level.
+        level: Level,
+    },
+    /// Restore a backup into servers that run.
+    RestoreInto(Box<RestoreTarget>),
+    /// Make the operation's cluster out of a backup.
+    RestoreCluster(Box<ClusterPlan>),
+    /// Stop the servers of the operation's cluster, which we have started, and forget it.
+    DeleteCluster,
+    /// Change what is told of the operation's cluster, and when its backups are taken.
+    UpdateCluster(Box<ClusterChanges>),
+    /// Give the operation's cluster a retention policy.
+    CreatePolicy(Box<RetentionPolicy>),
+    /// Take a retention policy from the operation's cluster.
+    DeletePolicy {
+        /// The policy.
+        policy_id: PolicyId,
+    },
 }
 
 impl Spec {
     /// The word of every kind.
-    pub const KINDS: [&str; 9] = [
+    pub const KINDS: [&str; 17] = [
         "create_backup",
         "update_backup",
         "delete_backup",
@@ -168,6 +196,14 @@ impl Spec {
         "adopt_cluster",
         "update_connection",
         "forget_cluster",
+        "undelete_backup",
+        "verify_backup",
+        "restore_into",
+        "restore_cluster",
+        "delete_cluster",
+        "update_cluster",
+        "create_policy",
+        "delete_policy",
     ];
 
     /// The word of its kind, in metrics.
@@ -182,6 +218,14 @@ impl Spec {
             Self::AdoptCluster => "adopt_cluster",
             Self::UpdateConnection => "update_connection",
             Self::ForgetCluster => "forget_cluster",
+            Self::UndeleteBackup => "undelete_backup",
+            Self::VerifyBackup { .. } => "verify_backup",
+            Self::RestoreInto(_) => "restore_into",
+            Self::RestoreCluster(_) => "restore_cluster",
+            Self::DeleteCluster => "delete_cluster",
+            Self::UpdateCluster(_) => "update_cluster",
+            Self::CreatePolicy(_) => "create_policy",
+            Self::DeletePolicy { .. } => "delete_policy",
         }
     }
 
@@ -189,7 +233,10 @@ impl Spec {
     pub fn is_exclusive(&self) -> bool {
         match self {
             Self::CreateBackup | Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => true,
+            Self::RestoreCluster(_) | Self::DeleteCluster => true,
             Self::UpdateBackup(_) | Self::DeleteBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) | Self::ImportBackup(_) => false,
+            Self::UndeleteBackup | Self::VerifyBackup { .. } | Self::RestoreInto(_) => false,
+            Self::UpdateCluster(_) | Self::CreatePolicy(_) | Self::DeletePolicy { .. } => false,
         }
     }
 
@@ -198,6 +245,9 @@ impl Spec {
         match self {
             Self::CreateBackup | Self::CopyBackup { .. } | Self::ImportBackup(_) => true,
             Self::UpdateBackup(_) | Self::DeleteBackup | Self::ExportBackup(_) | Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => false,
+            Self::UndeleteBackup | Self::VerifyBackup { .. } | Self::RestoreInto(_) => false,
+            Self::RestoreCluster(_) | Self::DeleteCluster => false,
+            Self::UpdateCluster(_) | Self::CreatePolicy(_) | Self::DeletePolicy { .. } => false,
         }
     }
 
@@ -205,7 +255,10 @@ impl Spec {
     pub fn changes_cluster(&self) -> bool {
         match self {
             Self::CreateBackup | Self::UpdateBackup(_) | Self::DeleteBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) | Self::ImportBackup(_) => false,
+            Self::UndeleteBackup | Self::VerifyBackup { .. } | Self::RestoreInto(_) => false,
             Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => true,
+            Self::RestoreCluster(_) | Self::DeleteCluster => true,
+            Self::UpdateCluster(_) | Self::CreatePolicy(_) | Self::DeletePolicy { .. } => true,
         }
     }
 
@@ -220,7 +273,15 @@ impl Spec {
             | Self::ImportBackup(_)
             | Self::AdoptCluster
             | Self::UpdateConnection
-            | Self::ForgetCluster => false,
+            | Self::ForgetCluster
+            | Self::UndeleteBackup
+            | Self::VerifyBackup { .. }
+            | Self::RestoreInto(_)
+            | Self::RestoreCluster(_)
+            | Self::DeleteCluster
+            | Self::UpdateCluster(_)
+            | Self::CreatePolicy(_)
+            | Self::DeletePolicy { .. } => false,
         }
     }
 
@@ -230,6 +291,9 @@ impl Spec {
             Self::CreateBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) | Self::ImportBackup(_) => true,
             Self::UpdateBackup(_) | Self::DeleteBackup => false,
             Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => false,
+            Self::UndeleteBackup | Self::VerifyBackup { .. } | Self::RestoreInto(_) => false,
+            Self::RestoreCluster(_) | Self::DeleteCluster => false,
+            Self::UpdateCluster(_) | Self::CreatePolicy(_) | Self::DeletePolicy { .. } => false,
         }
     }
 
@@ -239,6 +303,8 @@ impl Spec {
             Self::CreateBackup | Self::CopyBackup { .. } | Self::ExportBackup(_) | Self::ImportBackup(_) => Step::Preflight,
             Self::UpdateBackup(_) | Self::DeleteBackup => Step::Work,
             Self::AdoptCluster | Self::UpdateConnection | Self::ForgetCluster => Step::Work,
+            Self::VerifyBackup { .. } | Self::RestoreInto(_) | Self::RestoreCluster(_) => Step::Preflight,
+            Self::UndeleteBackup | Self::DeleteCluster | Self::UpdateCluster(_) | Self::CreatePolicy(_) | Self::DeletePolicy { .. } => Step::Work,
         }
     }
 }
@@ -253,6 +319,10 @@ pub enum Response {
     Backup(Box<Backup>),
     /// What an export wrote.
     Exported(ExportResult),
+    /// What a restore did.
+    Restored(Box<RestoreResult>),
+    /// A retention policy.
+    Policy(Box<RetentionPolicy>),
     /// Nothing but success.
     Empty,
 }
@@ -454,9 +524,11 @@ impl Operation {
     pub fn reads(&self) -> Option<BackupId> {
         match &self.spec {
             Spec::CopyBackup { source } => Some(*source),
-            Spec::ExportBackup(_) => self.backup_id,
-            Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::ImportBackup(_) => None,
-            Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster => None,
+            Spec::ExportBackup(_) | Spec::VerifyBackup { .. } | Spec::RestoreInto(_) => self.backup_id,
+            Spec::RestoreCluster(plan) => Some(plan.source),
+            Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::UndeleteBackup | Spec::ImportBackup(_) => None,
+            Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster | Spec::DeleteCluster => None,
+            Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. } => None,
         }
     }
 

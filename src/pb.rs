@@ -18,6 +18,7 @@ pub use generated::redkeep::v1 as own;
 pub use generated::yandex::cloud::endpoint;
 pub use generated::yandex::cloud::iam::v1 as iam;
 pub use generated::yandex::cloud::mdb::redis::v1 as managed;
+pub use generated::yandex::cloud::mdb::v1 as mdb;
 pub use generated::yandex::cloud::operation;
 
 impl std::fmt::Debug for own::Credentials {

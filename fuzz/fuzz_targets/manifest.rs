@@ -34,32 +34,16 @@ fn again<T: DeserializeOwned + Serialize + PartialEq + Debug>(bytes: &[u8]) -> O
 /// The row before the manifest.
 fn draft(manifest: &Manifest) -> Backup {
     Backup {
-        id: BackupId::new(),
-        folder_id: manifest.folder_id.clone(),
-        cluster_id: manifest.cluster_id.clone(),
-        source: None,
-        name: manifest.name.clone(),
         labels: manifest.labels.clone(),
-        state: State::Creating,
-        origin: Origin::Manual,
-        created_at: manifest.created_at,
-        started_at: None,
-        completed_at: None,
         expires_at: manifest.expires_at,
-        holds: Vec::new(),
-        operation_id: manifest.operation_id.clone(),
-        busy: None,
-        readers: Default::default(),
-        facts_revision: 0,
-        epoch: None,
-        level: None,
-        consistency: None,
-        skew_millis: 0,
-        size_bytes: 0,
-        stored_bytes: 0,
         compression: manifest.compression.clone(),
-        shards: Vec::new(),
-        age_recipients: Vec::new(),
-        suspicion: None,
+        ..Backup::draft(
+            BackupId::new(),
+            manifest.folder_id.clone(),
+            manifest.cluster_id.clone(),
+            manifest.name.clone(),
+            manifest.operation_id.clone(),
+            manifest.created_at,
+        )
     }
 }

@@ -2,11 +2,12 @@
 
 use super::status;
 use crate::artifacts::Folder;
-use crate::backup::{self, Backup, Checksum, Consistency, Impact, Level, Minimum, Origin, Suspicion};
+use crate::backup::{self, Backup, Checksum, Consistency, Impact, Level, Minimum, Origin, Proof, Suspicion};
+use crate::cluster::policy::Policy;
 use crate::cluster::{Health, Host, ONLY_SHARD, Role, Timestamp, View};
 use crate::executor;
-use crate::operation::{Door, Operation, Progress, Response, Spec, State, Step};
-use crate::pb::{managed, operation as wire, own};
+use crate::operation::{Door, Operation, Progress, Response, RestoreResult, Spec, State, Step};
+use crate::pb::{managed, mdb, operation as wire, own};
 use prost::{Message, Name};
 use prost_types::Any;
 use std::collections::BTreeMap;
@@ -73,7 +74,36 @@ fn response(response: &Response, door: Door) -> Any {
             Door::Managed => any(&managed_backup(row)),
         },
         Response::Exported(result) => any(&own::ExportResult { bucket: result.bucket.clone(), keys: result.keys.clone(), bytes: signed(result.bytes) }),
+        Response::Restored(result) => any(&restore_result(result)),
+        Response::Policy(row) => any(&policy(row)),
         Response::Empty => empty(),
+    }
+}
+
+fn restore_result(result: &RestoreResult) -> own::RestoreResult {
+    own::RestoreResult {
+        host_name: result.host_name.clone(),
+        keys: signed(result.keys),
+        bytes: signed(result.bytes),
+        skipped_keys: signed(result.skipped_keys),
+        replaced_keys: signed(result.replaced_keys),
+        expired_keys: signed(result.expired_keys),
+        functions: signed(result.functions),
+        types: result.types.iter().map(|(name, keys)| (name.clone(), signed(*keys))).collect(),
+    }
+}
+
+/// A retention policy of a cluster.
+pub(super) fn policy(policy: &Policy) -> mdb::BackupRetentionPolicy {
+    let [minute, hour, day_of_month, month, day_of_week] = policy.cron.clone();
+    mdb::BackupRetentionPolicy {
+        policy_id: policy.id.clone(),
+        cluster_id: policy.cluster_id.to_string(),
+        policy_name: policy.name.clone(),
+        created_at: Some(timestamp(policy.created_at)),
+        cron: Some(mdb::CronTab { minute, hour, day_of_month, month, day_of_week }),
+        retain_for_days: i64::from(policy.retain_days),
+        description: policy.description.clone(),
     }
 }
 
@@ -93,6 +123,14 @@ fn metadata(operation: &Operation) -> Any {
         (Spec::AdoptCluster, _) => any(&own::AdoptClusterMetadata { cluster_id, progress }),
         (Spec::UpdateConnection, _) => any(&own::UpdateConnectionMetadata { cluster_id, progress }),
         (Spec::ForgetCluster, _) => any(&own::ForgetClusterMetadata { cluster_id, progress }),
+        (Spec::UndeleteBackup, _) => any(&own::UndeleteBackupMetadata { cluster_id, backup_id, progress }),
+        (Spec::VerifyBackup { .. }, _) => any(&own::VerifyBackupMetadata { cluster_id, backup_id, progress }),
+        (Spec::RestoreInto(target), _) => any(&own::RestoreIntoMetadata { cluster_id, backup_id, host_name: target.place.to_string(), progress }),
+        (Spec::RestoreCluster(plan), _) => any(&managed::RestoreClusterMetadata { cluster_id, backup_id: plan.source.to_string() }),
+        (Spec::DeleteCluster, _) => any(&managed::DeleteClusterMetadata { cluster_id }),
+        (Spec::UpdateCluster(_), _) => any(&managed::UpdateClusterMetadata { cluster_id }),
+        (Spec::CreatePolicy(policy), _) => any(&mdb::CreateBackupRetentionPolicyMetadata { cluster_id, policy_id: policy.id.clone() }),
+        (Spec::DeletePolicy { policy_id }, _) => any(&mdb::DeleteBackupRetentionPolicyMetadata { cluster_id, policy_id: policy_id.clone() }),
     }
 }
 
@@ -141,6 +179,7 @@ fn step_of(step: Step) -> own::progress::Step {
         Step::Preflight => own::progress::Step::Preflight,
         Step::Snapshot => own::progress::Step::Snapshot,
         Step::Seal => own::progress::Step::Seal,
+        Step::Load => own::progress::Step::Load,
         Step::Publish => own::progress::Step::Publish,
         Step::Work => own::progress::Step::Work,
     }
@@ -290,6 +329,22 @@ pub(super) fn own_backup(backup: &Backup) -> own::Backup {
         suspicion: backup.suspicion.as_ref().map(suspicion),
         minimum: least_of_all(&backup.shards).as_ref().map(minimum),
         stray_keys: signed(backup.shards.iter().map(|shard| shard.stray_keys).sum()),
+        proofs: backup.proofs.iter().map(proof).collect(),
+        planned_at: backup.planned_at.map(timestamp),
+        policy_id: backup.policy_id.clone().unwrap_or_default(),
+    }
+}
+
+fn proof(proof: &Proof) -> own::Proof {
+    own::Proof {
+        level: level(proof.level) as i32,
+        engine: proof.engine.clone(),
+        engine_version: proof.engine_version.clone(),
+        started_at: Some(timestamp(proof.started_at)),
+        duration_ms: signed(proof.duration_millis),
+        keys: signed(proof.keys),
+        sampled_keys: signed(proof.sampled_keys),
+        operation_id: proof.operation_id.clone(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Together with the artifacts beside it a manifest holds everything that is needed to check and restore the backup without
 //! any service. Manifests of version 1 are read for ever.
 
-use crate::backup::{Backup, Consistency, Hold, Impact, Labels, Level, Name, SlotRange, Suspicion};
+use crate::backup::{Backup, Consistency, Hold, Impact, Labels, Level, Name, Origin, Proof, SlotRange, Source, Suspicion};
 use crate::cluster::{ClusterId, FolderId, Role, Timestamp};
 use crate::rdb;
 use serde::{Deserialize, Serialize};
@@ -144,6 +144,18 @@ pub struct Manifest {
     /// Why the source looked wrong; absent when it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspicion: Option<Suspicion>,
+    /// Who asked for it; absent in manifests of versions that did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// The instant for which a schedule had planned it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_at: Option<Timestamp>,
+    /// The retention policy by which it was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_id: Option<String>,
+    /// What was known of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
 }
 
 /// The marker of an attempt.
@@ -187,6 +199,9 @@ pub struct Facts {
     /// Why the source looked wrong, and who cleared it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspicion: Option<Suspicion>,
+    /// What was proved, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proofs: Vec<Proof>,
 }
 
 impl Facts {
@@ -208,6 +223,7 @@ impl Facts {
             holds: backup.holds.clone(),
             deleted_until,
             suspicion: backup.suspicion.clone(),
+            proofs: backup.proofs.clone(),
         }
     }
 }

@@ -4,14 +4,14 @@
 //! Memory is flat whatever the length; what costs CPU runs off the async threads.
 
 use super::bucket::Staged;
-use super::encryption::{self, Identity};
+use super::decode::{Coding, Stored, decode, hold, undecodable};
+use super::encryption::Identity;
 use super::manifest::Segment;
-use super::root::Root;
 use super::{Error, Folder, PART_BYTES, PART_TIMEOUT, SEAL_TIMEOUT, Storage};
 use crate::telemetry::hang_point;
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -20,12 +20,6 @@ const PIECE_BYTES: usize = 1024 * 1024;
 
 /// Pieces that may wait for the disk of the bucket.
 const PIECES: usize = 2;
-
-/// Bytes that are decoded at once.
-const DECODED_BYTES: usize = 128 * 1024;
-
-/// How far back a compressed dump may look, as a power of two: what decoding may take of memory. Runs of 2 MiB look back less.
-const WINDOW_LOG: u32 = 23;
 
 /// What is written to a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,40 +41,7 @@ pub struct Written {
     pub sha256: String,
 }
 
-/// Reads an object in pieces, by ranges: each wait is bounded, and a store far away needs no connection that stays.
-struct Pieces<'a> {
-    root: &'a Root,
-    path: String,
-    position: u64,
-    length: u64,
-    piece_bytes: u64,
-}
-
-impl Pieces<'_> {
-    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let end = self.length.min(self.position + self.piece_bytes);
-        if end == self.position {
-            return Ok(None);
-        }
-        let reading = timeout(PART_TIMEOUT, self.root.range(&self.path, self.position..end));
-        let piece = reading.await.map_err(|_| Error::unavailable(format!("no answer within {} s", PART_TIMEOUT.as_secs())))??;
-        self.position = end;
-        Ok(Some(piece))
-    }
-}
-
 impl Storage {
-    /// Begins to read a segment, whose length must be that of the manifest.
-    async fn pieces(&self, folder: &Folder, segment: &Segment, piece_bytes: usize) -> Result<Pieces<'_>, Error> {
-        let (root, path) = (self.root(folder), folder.file(&segment.file));
-        let length = root.length(&path).await?;
-        if length != segment.stored_bytes {
-            let what = format!("it has {length} bytes instead of {}", segment.stored_bytes);
-            return Err(Error::Corrupt { name: segment.file.clone(), what });
-        }
-        Ok(Pieces { root, path, position: 0, length, piece_bytes: piece_bytes as u64 })
-    }
-
     /// Copies a segment to another folder, under the name that it has. `moved` hears of bytes as they are stored. Durable on
     /// return.
     ///
@@ -214,34 +175,23 @@ fn write(
     mut pieces: mpsc::Receiver<Bytes>,
     moved: &dyn Fn(u64, u64),
 ) -> Result<Written, Move> {
-    let most_bytes = match content {
-        Content::Stored => segments.iter().map(|segment| segment.stored_bytes).sum(),
-        Content::Plain(bytes) | Content::Zstd(bytes) => bytes,
+    let (coding, most_bytes) = match content {
+        Content::Stored => (Coding::Stored, segments.iter().map(|segment| segment.stored_bytes).sum()),
+        Content::Plain(bytes) => (Coding::Plain, bytes),
+        Content::Zstd(bytes) => (Coding::Zstd, bytes),
     };
     let mut sink = Sink { staged, context: digest::Context::new(&digest::SHA256), bytes: 0, most_bytes, fault: None };
     for segment in segments {
-        let mut stored = Stored {
-            pieces: &mut pieces,
-            piece: Bytes::new(),
-            left: segment.stored_bytes,
-            context: digest::Context::new(&digest::SHA256),
-            moved,
-            ended_early: false,
-        };
-        let decoded = decode(&mut stored, segment, content, identity, &mut sink, moved);
+        let mut stored = Stored::new(&mut pieces, segment.stored_bytes, moved);
+        let decoded = decode(&mut stored, segment, coding, identity, &mut sink, moved);
         if stored.ended_early {
             return Err(Move::Storage(Error::unavailable("the reading ended early")));
         }
         if let Some(fault) = sink.fault.take() {
             return Err(fault);
         }
-        decoded.map_err(|fault| {
-            Move::Storage(match fault.kind() {
-                io::ErrorKind::PermissionDenied => Error::Locked(segment.file.clone()),
-                _ => Error::Corrupt { name: segment.file.clone(), what: format!("it cannot be decoded: {fault}") },
-            })
-        })?;
-        hold(segment, stored.context)?;
+        decoded.map_err(|fault| Move::Storage(undecodable(segment, &fault)))?;
+        stored.finish(segment)?;
     }
     if sink.bytes != most_bytes {
         let name = segments.last().map(|segment| segment.file.clone()).unwrap_or_default();
@@ -249,84 +199,6 @@ fn write(
     }
     sink.staged.finish().map_err(Move::Bucket)?;
     Ok(Written { bytes: sink.bytes, sha256: hex(sink.context.finish().as_ref()) })
-}
-
-/// Hands a segment to the sink, decoded as it is to be, and reads it to its end.
-fn decode(
-    stored: &mut Stored<'_>,
-    segment: &Segment,
-    content: Content,
-    identity: Option<&Identity>,
-    sink: &mut Sink,
-    moved: &dyn Fn(u64, u64),
-) -> io::Result<()> {
-    let plain = content == Content::Stored || !segment.file.ends_with(encryption::SUFFIX);
-    let zstd = match content {
-        Content::Stored | Content::Plain(_) => false,
-        Content::Zstd(_) => true,
-    };
-    match (plain, zstd) {
-        (true, false) => pass(&mut *stored, sink, moved)?,
-        (true, true) => pass(unpack(&mut *stored)?, sink, moved)?,
-        (false, zstd) => {
-            let opened = identity.ok_or(io::ErrorKind::PermissionDenied)?.open(&mut *stored)?;
-            if zstd { pass(unpack(opened)?, sink, moved)? } else { pass(opened, sink, moved)? }
-        }
-    }
-    // What a decoder had no use for belongs to the digest all the same.
-    io::copy(stored, &mut io::sink()).map(|_| ())
-}
-
-fn unpack<R: Read>(input: R) -> io::Result<impl Read> {
-    let mut decoder = zstd::stream::read::Decoder::new(input)?;
-    decoder.window_log_max(WINDOW_LOG)?;
-    Ok(decoder)
-}
-
-fn pass(mut input: impl Read, sink: &mut Sink, moved: &dyn Fn(u64, u64)) -> io::Result<()> {
-    let mut buffer = vec![0; DECODED_BYTES];
-    loop {
-        let count = match input.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => count,
-            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => continue,
-            Err(fault) => return Err(fault),
-        };
-        sink.write_all(&buffer[..count])?;
-        moved(0, count as u64);
-    }
-}
-
-/// The bytes of one segment as they come, digested.
-struct Stored<'a> {
-    pieces: &'a mut mpsc::Receiver<Bytes>,
-    piece: Bytes,
-    left: u64,
-    context: digest::Context,
-    moved: &'a dyn Fn(u64, u64),
-    /// Whether there was nothing where more was due.
-    ended_early: bool,
-}
-
-impl Read for Stored<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.piece.is_empty() {
-            if self.left == 0 {
-                return Ok(0);
-            }
-            let Some(piece) = self.pieces.blocking_recv() else {
-                self.ended_early = true;
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            };
-            self.context.update(&piece);
-            self.left = self.left.saturating_sub(piece.len() as u64);
-            (self.moved)(piece.len() as u64, 0);
-            self.piece = piece;
-        }
-        let count = buffer.len().min(self.piece.len());
-        buffer[..count].copy_from_slice(&self.piece.split_to(count));
-        Ok(count)
-    }
 }
 
 /// Writes to the bucket, digests what it writes, and takes no more than there is to come.
@@ -363,15 +235,6 @@ impl Write for Sink {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Holds the digest of what was read against that of the manifest.
-fn hold(segment: &Segment, context: digest::Context) -> Result<(), Error> {
-    if hex(context.finish().as_ref()) == segment.sha256 {
-        Ok(())
-    } else {
-        Err(Error::Corrupt { name: segment.file.clone(), what: "its SHA-256 is not that of the manifest".to_owned() })
     }
 }
 

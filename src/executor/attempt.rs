@@ -251,6 +251,11 @@ pub(super) async fn run(inner: Arc<Inner>, operation: Operation) {
     inner.rubbish.notify_one();
 }
 
+/// No call accepts such work.
+fn unbuilt() -> End {
+    End::Failed(Failure::new(Reason::Internal, "this work is not built"))
+}
+
 async fn work(context: &Context) -> End {
     let running = &context.running;
     let doing = async {
@@ -264,6 +269,14 @@ async fn work(context: &Context) -> End {
             Spec::AdoptCluster => adopt::adopt(context).await,
             Spec::UpdateConnection => adopt::update_connection(context).await,
             Spec::ForgetCluster => adopt::forget(context),
+            Spec::UndeleteBackup => unbuilt(),
+            Spec::VerifyBackup { .. } => unbuilt(),
+            Spec::RestoreInto(_) => unbuilt(),
+            Spec::RestoreCluster(_) => unbuilt(),
+            Spec::DeleteCluster => unbuilt(),
+            Spec::UpdateCluster(_) => unbuilt(),
+            Spec::CreatePolicy(_) => unbuilt(),
+            Spec::DeletePolicy { .. } => unbuilt(),
         }
     };
     tokio::pin!(doing);

@@ -155,6 +155,10 @@ pub(super) async fn manifest(context: &Context, mut shards: Vec<ShardManifest>, 
         shards,
         age_recipients: context.inner.storage.encryption().recipient_names(),
         suspicion,
+        origin: Some(draft.origin),
+        planned_at: draft.planned_at,
+        policy_id: draft.policy_id,
+        source: draft.source,
     })
 }
 

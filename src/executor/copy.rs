@@ -85,6 +85,12 @@ async fn manifest(context: &Context, source: Stored, shards: Vec<ShardManifest>)
         created_at: draft.created_at,
         expires_at: draft.expires_at,
         shards,
+        // Whoever cleared it has judged the same bytes.
+        suspicion: source.row.suspicion,
+        origin: Some(draft.origin),
+        planned_at: draft.planned_at,
+        policy_id: draft.policy_id,
+        source: draft.source,
         ..source.manifest
     })
 }

@@ -362,6 +362,8 @@ impl Operation {
             Spec::DeleteBackup => "; the backup is deleted all the same, only the word of it in storage is missing",
             Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::CopyBackup { .. } | Spec::ExportBackup(_) | Spec::ImportBackup(_) => "",
             Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster => "",
+            Spec::UndeleteBackup | Spec::VerifyBackup { .. } | Spec::RestoreInto(_) | Spec::RestoreCluster(_) | Spec::DeleteCluster => "",
+            Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. } => "",
         }
     }
 
@@ -485,6 +487,7 @@ fn step_word(step: Step) -> &'static str {
         Step::Preflight => "PREFLIGHT",
         Step::Snapshot => "SNAPSHOT",
         Step::Seal => "SEAL",
+        Step::Load => "LOAD",
         Step::Publish => "PUBLISH",
         Step::Work => "WORK",
     }

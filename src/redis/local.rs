@@ -26,12 +26,17 @@ const PORTS: usize = 5;
 
 /// The server program of this machine, if there is one.
 pub fn program() -> Option<PathBuf> {
+    programs().into_iter().next()
+}
+
+/// The server programs of this machine: the one that the variable names, else the first of each kind on the path.
+pub fn programs() -> Vec<PathBuf> {
     if let Some(named) = std::env::var_os(PROGRAM_VARIABLE) {
-        return Some(PathBuf::from(named));
+        return vec![PathBuf::from(named)];
     }
-    let path = std::env::var_os("PATH")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<_> = std::env::split_paths(&path).collect();
-    PROGRAMS.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|candidate| candidate.is_file())
+    PROGRAMS.iter().filter_map(|name| folders.iter().map(|folder| folder.join(name)).find(|candidate| candidate.is_file())).collect()
 }
 
 /// A server that runs as long as this value lives.

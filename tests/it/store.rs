@@ -8,7 +8,7 @@ mod random;
 
 use chrono::{DateTime, TimeDelta};
 use model::Model;
-use redkeep::backup::{self, Backup, BackupId, Labels, Name, Origin};
+use redkeep::backup::{self, Backup, BackupId, Labels, Name};
 use redkeep::cluster::{Adopted, Connection, Role, Timestamp};
 use redkeep::failure::{Failure, Reason};
 use redkeep::operation::{
@@ -100,33 +100,8 @@ fn creation_in(time: &Time, folder: &str, cluster: &str, backup_name: &str) -> C
     let id = BackupId::new();
     let operation = operation(time, folder, cluster, Some(id), Spec::CreateBackup);
     let draft = Backup {
-        id,
-        folder_id: operation.folder_id.clone(),
-        cluster_id: operation.cluster_id.clone(),
-        source: None,
-        name: name(backup_name),
-        labels: Labels::new(),
-        state: backup::State::Creating,
-        origin: Origin::Manual,
-        created_at: time.now(),
-        started_at: None,
-        completed_at: None,
-        expires_at: None,
-        holds: Vec::new(),
-        operation_id: operation.id.to_string(),
         busy: Some(operation.id.to_string()),
-        readers: Default::default(),
-        facts_revision: 0,
-        epoch: None,
-        level: None,
-        consistency: None,
-        skew_millis: 0,
-        size_bytes: 0,
-        stored_bytes: 0,
-        compression: "none".to_owned(),
-        shards: Vec::new(),
-        age_recipients: Vec::new(),
-        suspicion: None,
+        ..Backup::draft(id, operation.folder_id.clone(), operation.cluster_id.clone(), name(backup_name), operation.id.to_string(), time.now())
     };
     Create { operation, draft: Some(draft), cluster: None, idempotency: None }
 }

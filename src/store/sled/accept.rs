@@ -36,6 +36,14 @@ impl Judge {
             (Spec::DeleteBackup, _) => self.accept_deletion(&operation, grace)?,
             (Spec::ExportBackup(target), _) => self.accept_export(&operation, target)?,
             (Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster, _) => self.accept_cluster(&operation, cluster)?,
+            (Spec::UndeleteBackup, _) => return Err(unbuilt()),
+            (Spec::VerifyBackup { .. }, _) => drop(self.read_backup(operation.backup_id.ok_or(Error::NoBackup)?, &operation)?),
+            (Spec::RestoreInto(_), _) => return Err(unbuilt()),
+            (Spec::RestoreCluster(_), _) => return Err(unbuilt()),
+            (Spec::DeleteCluster, _) => return Err(unbuilt()),
+            (Spec::UpdateCluster(_), _) => return Err(unbuilt()),
+            (Spec::CreatePolicy(_), _) => return Err(unbuilt()),
+            (Spec::DeletePolicy { .. }, _) => return Err(unbuilt()),
         }
         if let Some(idempotency) = &idempotency {
             let hash = hash(idempotency);
@@ -212,6 +220,11 @@ impl Judge {
     }
 }
 
+/// No call brings such work.
+fn unbuilt() -> Error {
+    Error::Invalid("this work is not built".to_owned())
+}
+
 /// Whether the rows given fit one another.
 fn check(operation: &Operation, draft: Option<&Backup>, cluster: Option<&Adopted>) -> Result<(), Error> {
     let fresh = match operation.state {
@@ -252,7 +265,15 @@ fn check(operation: &Operation, draft: Option<&Backup>, cluster: Option<&Adopted
         | Spec::CopyBackup { .. }
         | Spec::ExportBackup(_)
         | Spec::ImportBackup(_)
-        | Spec::ForgetCluster => cluster.is_none(),
+        | Spec::ForgetCluster
+        | Spec::UndeleteBackup
+        | Spec::VerifyBackup { .. }
+        | Spec::RestoreInto(_)
+        | Spec::DeleteCluster
+        | Spec::UpdateCluster(_)
+        | Spec::CreatePolicy(_)
+        | Spec::DeletePolicy { .. } => cluster.is_none(),
+        Spec::RestoreCluster(_) => cluster.is_some_and(|cluster| own(cluster) && cluster.is_adopting),
     };
     if fits {
         Ok(())

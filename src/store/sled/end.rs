@@ -52,10 +52,13 @@ impl Judge {
             }
             // An update may be under way on the backup meanwhile, so nothing else is touched.
             (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::ExportBackup(_)) => Ok(()),
+            (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::VerifyBackup { .. } | Spec::RestoreInto(_) | Spec::UndeleteBackup) => Ok(()),
             (_, Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster) if result.is_some() => {
                 Err(Error::Invalid("the end of work on a cluster brings no backup".to_owned()))
             }
             (state, Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster) => self.end_cluster(operation, matches!(state, State::Succeeded(_))),
+            (_, Spec::RestoreCluster(_) | Spec::DeleteCluster) => Ok(()),
+            (_, Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. }) => Ok(()),
             (State::Queued { .. } | State::Running { .. } | State::Cancelling { .. }, _) => Ok(()),
         }
     }
@@ -102,8 +105,9 @@ impl Judge {
             }
             (Spec::UpdateConnection, false) => self.rows.remove(to_be),
             (Spec::ForgetCluster, false)
-            | (Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_) | Spec::ImportBackup(_), _) => {
-            }
+            | (Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_) | Spec::ImportBackup(_), _)
+            | (Spec::UndeleteBackup | Spec::VerifyBackup { .. } | Spec::RestoreInto(_) | Spec::RestoreCluster(_) | Spec::DeleteCluster, _)
+            | (Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. }, _) => {}
         }
         Ok(())
     }

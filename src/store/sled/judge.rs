@@ -159,6 +159,8 @@ impl Judge {
                 Spec::ExportBackup(target) => Some(target.bucket.clone()),
                 Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ImportBackup(_) => None,
                 Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster => None,
+                Spec::UndeleteBackup | Spec::VerifyBackup { .. } | Spec::RestoreInto(_) | Spec::RestoreCluster(_) | Spec::DeleteCluster => None,
+                Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. } => None,
             };
             let attempt = Attempt { folder_id, cluster_id, backup_id, bucket, doom: None };
             self.rows.write(keys::attempt(id, operation.epoch), &attempt)?;

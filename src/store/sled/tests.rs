@@ -1,7 +1,6 @@
 //! What only this store can get wrong: damage on disk, a disk that fails, a judge that panics.
 
 use super::*;
-use crate::backup::{Labels, Origin, State as BackupState};
 use crate::cluster::{Adopted, ClusterId, Connection};
 use crate::operation::{Door, ExportTarget, Outcome, Policy, Response, Spec, State, Tally};
 use chrono::TimeDelta;
@@ -44,35 +43,14 @@ fn create(cluster: &str) -> Create {
         progress: Progress::default(),
         publication: None,
     };
-    let draft = Backup {
-        id: operation.backup_id.unwrap(),
-        folder_id: operation.folder_id.clone(),
-        cluster_id: operation.cluster_id.clone(),
-        source: None,
-        name: cluster.parse().unwrap(),
-        labels: Labels::new(),
-        state: BackupState::Creating,
-        origin: Origin::Manual,
-        created_at: now,
-        started_at: None,
-        completed_at: None,
-        expires_at: None,
-        holds: Vec::new(),
-        operation_id: operation.id.to_string(),
-        busy: None,
-        readers: Default::default(),
-        facts_revision: 0,
-        epoch: None,
-        level: None,
-        consistency: None,
-        skew_millis: 0,
-        size_bytes: 0,
-        stored_bytes: 0,
-        compression: "none".to_owned(),
-        shards: Vec::new(),
-        age_recipients: Vec::new(),
-        suspicion: None,
-    };
+    let draft = Backup::draft(
+        operation.backup_id.unwrap(),
+        operation.folder_id.clone(),
+        operation.cluster_id.clone(),
+        cluster.parse().unwrap(),
+        operation.id.to_string(),
+        now,
+    );
     Create { operation, draft: Some(draft), cluster: None, idempotency: None }
 }
 

@@ -299,7 +299,9 @@ impl Walk {
         match &operation.spec {
             Spec::AdoptCluster | Spec::ForgetCluster => expect(self.has(&keys::cluster(&operation.cluster_id))?, "its cluster is missing"),
             Spec::UpdateConnection => expect(self.has(&keys::cluster_to_be(&operation.cluster_id))?, "what its cluster is to be is missing"),
-            Spec::ExportBackup(_) => backup().map(drop),
+            Spec::ExportBackup(_) | Spec::VerifyBackup { .. } | Spec::RestoreInto(_) | Spec::UndeleteBackup => backup().map(drop),
+            Spec::RestoreCluster(_) | Spec::DeleteCluster => Ok(()),
+            Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. } => Ok(()),
             Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::ImportBackup(_) => {
                 expect(backup()?.state == backup::State::Creating, "its backup is no draft")
             }
@@ -373,6 +375,8 @@ impl Walk {
             Spec::UpdateBackup(changes) => changes.name.map(|name| keys::name(&backup.folder_id, &name)),
             Spec::CreateBackup | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_) | Spec::ImportBackup(_) => None,
             Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster => None,
+            Spec::UndeleteBackup | Spec::VerifyBackup { .. } | Spec::RestoreInto(_) | Spec::RestoreCluster(_) | Spec::DeleteCluster => None,
+            Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. } => None,
         }))
     }
 
