@@ -1,6 +1,7 @@
 //! What only this store can get wrong: damage on disk, a disk that fails, a judge that panics.
 
 use super::*;
+use crate::backup::Labels;
 use crate::cluster::{Adopted, ClusterId, Connection};
 use crate::operation::{Door, ExportTarget, Outcome, Policy, Response, Spec, State, Tally};
 use chrono::TimeDelta;
