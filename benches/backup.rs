@@ -9,6 +9,7 @@
 //! ```text
 //! REDKEEP_BENCH_BYTES=1073741824 REDKEEP_BENCH_ROUNDS=5 REDKEEP_BENCH_OUTPUT=json cargo bench --bench backup
 //! REDKEEP_BENCH_PIPELINES=plain,zstd,zstd+age      which of them; all when not set
+//! REDKEEP_BENCH_STORES=file,s3                     to a folder, to the S3 server of the tests (the pipe ends in boto3); the folder when not set
 //! REDKEEP_BENCH_GENERATED_BYTES=68719476736        a dump of that size, made on the fly, once each; none when not set
 //! cargo bench --bench backup -- -o json
 //! ```
@@ -25,7 +26,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
-use turns::{Keys, Pipeline, REST, Turn, back_up, check, floor, peak_bytes, pipe, rest};
+use turns::{Keys, Pipeline, REST, Store, Turn, back_up, check, floor, peak_bytes, pipe, rest};
 
 mod figures;
 #[path = "../tests/it"]
@@ -61,11 +62,12 @@ async fn main() {
     eprintln!("filling a source with {bytes} bytes");
     let source = RedisServer::start().await;
     data::fill_mixed(&source, bytes).await;
-    for pipeline in Pipeline::chosen() {
+    let stores = Store::chosen().await;
+    for (store, pipeline) in stores.iter().flat_map(|store| Pipeline::chosen().into_iter().map(move |pipeline| (store, pipeline))) {
         let load_before = load();
-        let runs = measure(pipeline, &keys, &source, rounds, folder.path()).await;
-        let name = pipeline.as_str();
-        tell(format!("{name}: {bytes} bytes of values, {rounds} rounds, load {load_before:.2} before and {:.2} after", load()), findings(&runs));
+        let runs = measure(pipeline, &keys, store, &source, rounds, folder.path()).await;
+        let (name, place) = (pipeline.as_str(), store.as_str());
+        tell(format!("{name} to {place}: {bytes} bytes of values, {rounds} rounds, load {load_before:.2} before and {:.2} after", load()), findings(&runs));
     }
     drop(source);
     if generated > 0 {
@@ -91,8 +93,8 @@ struct Runs {
     peak_bytes: f64,
 }
 
-async fn measure(pipeline: Pipeline, keys: &Keys, source: &RedisServer, rounds: u64, folder: &Path) -> Runs {
-    let service = pipeline.setup(keys, &source.address()).spawn(&[]).await;
+async fn measure(pipeline: Pipeline, keys: &Keys, store: &Store, source: &RedisServer, rounds: u64, folder: &Path) -> Runs {
+    let service = pipeline.setup(keys, store, &source.address()).spawn(&[]).await;
     let (file, dump) = (folder.join("pipe"), folder.join("pipe.rdb"));
     let mut runs = Runs::default();
     for round in 0..rounds {
@@ -101,15 +103,15 @@ async fn measure(pipeline: Pipeline, keys: &Keys, source: &RedisServer, rounds: 
             rest(source, folder).await;
             let (name, taken) = match (turn + round) % 3 {
                 0 => {
-                    let (taken, _) = back_up(&service, &format!("round-{round}")).await;
+                    let (taken, _) = back_up(&service, store, &format!("round-{round}")).await;
                     runs.ours.push(taken);
                     ("redkeep", taken)
                 }
                 1 => {
-                    let taken = pipe(pipeline, keys, source.port(), &file);
+                    let taken = pipe(pipeline, keys, store, source.port(), &file);
                     runs.pipe.push(taken);
-                    runs.checked.push(taken + check(pipeline, keys, &file, &dump));
-                    fs::remove_file(&file).expect("the pipe's file goes");
+                    runs.checked.push(taken + check(pipeline, keys, store, &file, &dump));
+                    store.clear(&file);
                     let _ = fs::remove_file(&dump);
                     ("pipe", taken)
                 }
@@ -130,8 +132,8 @@ async fn measure(pipeline: Pipeline, keys: &Keys, source: &RedisServer, rounds: 
 /// A backup of a dump that is made on the fly: how fast it goes, and how much memory it takes.
 async fn endless(pipeline: Pipeline, keys: &Keys, bytes: u64) -> Vec<Finding> {
     let source = ScriptedRedis::start(vec![generated_length(bytes, data::MIXED_VALUE_BYTES as u64, None)]).await;
-    let service = pipeline.setup(keys, &source.address()).spawn(&[]).await;
-    let (turn, backup) = back_up(&service, "endless").await;
+    let service = pipeline.setup(keys, &Store::File, &source.address()).spawn(&[]).await;
+    let (turn, backup) = back_up(&service, &Store::File, "endless").await;
     let peak = peak_bytes(service.pid()) / MIB;
     service.terminate(REST).await;
     let rate = backup.size_bytes as f64 / MIB / turn.wall;

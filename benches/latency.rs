@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use turns::{Keys, Pipeline, REST, back_up, pipe, rest};
+use turns::{Keys, Pipeline, REST, Store, back_up, pipe, rest};
 
 mod figures;
 #[path = "../tests/it"]
@@ -51,7 +51,7 @@ async fn main() {
     eprintln!("filling a source with {bytes} bytes");
     let source = RedisServer::start().await;
     data::fill_mixed(&source, bytes).await;
-    let service = Pipeline::Zstd.setup(&keys, &source.address()).spawn(&[]).await;
+    let service = Pipeline::Zstd.setup(&keys, &Store::File, &source.address()).spawn(&[]).await;
     let load_before = load();
     let (mut idle, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
@@ -64,14 +64,14 @@ async fn main() {
                     "idle"
                 }
                 1 => {
-                    back_up(&service, &format!("round-{round}")).await;
+                    back_up(&service, &Store::File, &format!("round-{round}")).await;
                     "redkeep"
                 }
                 _ => {
                     let (file, port) = (folder.path().join("pipe"), source.port());
                     let piped = file.clone();
                     let keys = &keys;
-                    tokio::task::block_in_place(|| pipe(Pipeline::Zstd, keys, port, &piped));
+                    tokio::task::block_in_place(|| pipe(Pipeline::Zstd, keys, &Store::File, port, &piped));
                     std::fs::remove_file(&file).expect("the pipe's file goes");
                     "pipe"
                 }

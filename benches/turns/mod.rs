@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every bench uses a part")]
 
 use crate::figures::{cpu_of, cpu_of_children};
+use crate::it::support::objects::{Bucket, Kind};
 use crate::it::support::server::RedisServer;
 use crate::it::support::service::{Process, Setup, error_of, files_below};
 use crate::it::support::until;
@@ -51,11 +52,15 @@ impl Pipeline {
         chosen
     }
 
-    /// A service that stores like this, for one cluster `main` with this node.
-    pub fn setup(self, keys: &Keys, node: &str) -> Setup {
+    /// A service that stores like this, there, for one cluster `main` with this node.
+    pub fn setup(self, keys: &Keys, store: &Store, node: &str) -> Setup {
         let compression = if self == Self::Plain { "none" } else { "zstd:1" };
         let recipients = if self == Self::ZstdAge { format!("age_recipients = [{:?}]\n", keys.public) } else { String::new() };
-        Setup::new().artifacts(&format!("url = \"file:artifacts\"\ncompression = \"{compression}\"\n{recipients}")).cluster("main", &[node], "")
+        let root = match store {
+            Store::File => "url = \"file:artifacts\"\n".to_owned(),
+            Store::S3(bucket) => bucket.lines("backups"),
+        };
+        Setup::new().artifacts(&format!("{root}compression = \"{compression}\"\n{recipients}")).cluster("main", &[node], "")
     }
 
     /// The tools behind `redis-cli --rdb -`.
@@ -88,6 +93,77 @@ impl Pipeline {
             tools.push(zstd);
         }
         tools
+    }
+}
+
+/// Where a dump goes.
+pub enum Store {
+    /// A folder on this disk.
+    File,
+    /// A bucket of the S3 server of the tests.
+    S3(Box<Bucket>),
+}
+
+/// Sends what comes in to an object by boto3, in parts, as the command line of S3 does; or gives the object out.
+const S3_CLIENT: &str = "
+import sys, boto3
+way, endpoint, bucket, key = sys.argv[1:]
+client = boto3.client('s3', endpoint_url=endpoint, region_name='us-east-1', aws_access_key_id='test', aws_secret_access_key='test-secret')
+if way == 'put': client.upload_fileobj(sys.stdin.buffer, bucket, key)
+elif way == 'get': client.download_fileobj(bucket, key, sys.stdout.buffer)
+else: client.delete_object(Bucket=bucket, Key=key)
+";
+
+/// Key of the pipe's object.
+const PIPE_KEY: &str = "pipe";
+
+impl Store {
+    /// Those that `REDKEEP_BENCH_STORES` names, such as `file,s3`; the folder alone when it is not set. The S3 server has to be
+    /// installed.
+    pub async fn chosen() -> Vec<Self> {
+        let names = std::env::var("REDKEEP_BENCH_STORES").unwrap_or_else(|_| "file".to_owned());
+        let mut chosen = Vec::new();
+        for name in names.split(',') {
+            match name.trim() {
+                "file" => chosen.push(Self::File),
+                "s3" => chosen.extend(Bucket::open(Kind::S3).await.map(|bucket| Self::S3(Box::new(bucket)))),
+                other => panic!("no store is named {other:?}"),
+            }
+        }
+        chosen
+    }
+
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::File => "a folder",
+            Self::S3(_) => "S3",
+        }
+    }
+
+    /// The end of a pipe that leads there; none where that is a file.
+    fn client(&self, way: &str) -> Option<Command> {
+        let Self::S3(bucket) = self else { return None };
+        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/objects/python/bin/python");
+        let mut client = Command::new(python);
+        client.args(["-c", S3_CLIENT, way, &format!("http://{}", bucket.server()), bucket.name(), PIPE_KEY]);
+        Some(client)
+    }
+
+    /// Removes what the pipe has left.
+    pub fn clear(&self, file: &Path) {
+        match self.client("delete") {
+            None => fs::remove_file(file).expect("the pipe's file goes"),
+            Some(mut client) => well(&mut client.stdin(Stdio::null()).spawn().expect("the client starts")),
+        }
+    }
+
+    /// Whether no dump lies where the service stores.
+    async fn is_empty(&self, service: &Process) -> bool {
+        let files = match self {
+            Self::File => files_below(&service.setup.artifact_root()),
+            Self::S3(bucket) => bucket.objects().await,
+        };
+        files.iter().all(|file| !file.contains(".rdb"))
     }
 }
 
@@ -128,7 +204,7 @@ pub async fn rest(source: &RedisServer, folder: &Path) {
 }
 
 /// A backup from the call to the end of its operation; then it is deleted.
-pub async fn back_up(service: &Process, name: &str) -> (Turn, own::Backup) {
+pub async fn back_up(service: &Process, store: &Store, name: &str) -> (Turn, own::Backup) {
     let clients = &service.clients;
     let cpu = cpu_of(service.pid());
     let started = Instant::now();
@@ -140,25 +216,35 @@ pub async fn back_up(service: &Process, name: &str) -> (Turn, own::Backup) {
     let backup = clients.all_backups().await.into_iter().find(|backup| backup.operation_id == operation.id).expect("the backup is listed");
     let deletion = clients.backups.clone().delete(own::DeleteBackupRequest { backup_id: backup.id.clone() }).await.expect("the deletion is accepted");
     clients.ended(&deletion.into_inner().id, REST).await;
-    let root = service.setup.artifact_root();
-    until("the files of the backup go", REST, async || files_below(&root).iter().all(|file| !file.contains(".rdb")).then_some(())).await;
+    until("the files of the backup go", REST, async || store.is_empty(service).await.then_some(())).await;
     (turn, backup)
 }
 
-/// The shortest way to a dump that is on disk, processed like this.
-pub fn pipe(pipeline: Pipeline, keys: &Keys, port: u16, file: &Path) -> Turn {
-    timed(|| {
-        run(dump(port), pipeline.tools(keys), File::create(file).expect("the file can be made"));
-        well(&mut Command::new("sync").arg(file).spawn().expect("sync starts"));
+/// The shortest way to a dump that is on disk, or in the store, processed like this.
+pub fn pipe(pipeline: Pipeline, keys: &Keys, store: &Store, port: u16, file: &Path) -> Turn {
+    timed(|| match store.client("put") {
+        None => {
+            run(dump(port), pipeline.tools(keys), File::create(file).expect("the file can be made"));
+            well(&mut Command::new("sync").arg(file).spawn().expect("sync starts"));
+        }
+        Some(client) => {
+            let mut tools = pipeline.tools(keys);
+            tools.push(client);
+            run(dump(port), tools, nowhere());
+        }
     })
 }
 
 /// What it takes to check the file of a pipe with tools: the dump is given back and walked by `redis-check-rdb`, which reads
 /// files only.
-pub fn check(pipeline: Pipeline, keys: &Keys, file: &Path, dump: &Path) -> Turn {
+pub fn check(pipeline: Pipeline, keys: &Keys, store: &Store, file: &Path, dump: &Path) -> Turn {
     timed(|| {
         let mut tools = pipeline.tools_back(keys);
-        let rdb = if tools.is_empty() {
+        let rdb = if let Some(mut client) = store.client("get") {
+            client.stdin(Stdio::null());
+            run(client, tools, File::create(dump).expect("the file can be made"));
+            dump
+        } else if tools.is_empty() {
             file
         } else {
             let mut first = tools.remove(0);
@@ -172,7 +258,11 @@ pub fn check(pipeline: Pipeline, keys: &Keys, file: &Path, dump: &Path) -> Turn 
 
 /// What the source itself takes for a dump that nobody keeps.
 pub fn floor(port: u16) -> Turn {
-    timed(|| run(dump(port), Vec::new(), File::options().write(true).open("/dev/null").expect("it can be written")))
+    timed(|| run(dump(port), Vec::new(), nowhere()))
+}
+
+fn nowhere() -> File {
+    File::options().write(true).open("/dev/null").expect("it can be written")
 }
 
 fn timed(work: impl FnOnce()) -> Turn {

@@ -221,3 +221,148 @@ impl Write for Output {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::transfer::hex;
+    use super::super::{Compression, Options, SEGMENT_BYTES};
+    use super::*;
+    use crate::backup::BackupId;
+    use aws_lc_rs::digest;
+    use std::collections::BTreeMap;
+
+    /// A dump of `keys` strings of 1,000 bytes, without a checksum.
+    fn rdb(keys: u32) -> Vec<u8> {
+        let mut dump = b"REDIS0011\xfe\x00".to_vec();
+        for key in 0..keys {
+            dump.extend([0, 4]);
+            dump.extend(key.to_be_bytes());
+            dump.extend([0x43, 0xe8]);
+            dump.extend((0..1000_u32).map(|at| (at.wrapping_mul(key) % 251) as u8));
+        }
+        dump.push(0xff);
+        dump.extend([0; 8]);
+        dump
+    }
+
+    /// A storage with one shard in it.
+    struct Room {
+        around: tempfile::TempDir,
+        storage: Storage,
+        folder: Folder,
+        shard: ShardManifest,
+    }
+
+    impl Room {
+        fn new(dump: &[u8], segments: usize, compressed: bool) -> Self {
+            let around = tempfile::tempdir().unwrap();
+            let root = around.path().join("artifacts").into();
+            let options = Options { root, folders: BTreeMap::new(), compression: Compression::None, segment_bytes: SEGMENT_BYTES };
+            let storage = Storage::open(options).unwrap();
+            let folder = Folder::of_backup(&"default".parse().unwrap(), &"main".parse().unwrap(), BackupId::new());
+            let place = around.path().join("artifacts").join(folder.as_str());
+            std::fs::create_dir_all(&place).unwrap();
+            let mut listed = Vec::new();
+            for (index, plain) in dump.chunks(dump.len().div_ceil(segments)).enumerate() {
+                let stored = if compressed { zstd::bulk::compress(plain, 1).unwrap() } else { plain.to_vec() };
+                let file = format!("shard1-{index}.rdb{}", if compressed { ".zst" } else { "" });
+                std::fs::write(place.join(&file), &stored).unwrap();
+                let sha256 = hex(digest::digest(&digest::SHA256, &stored).as_ref());
+                listed.push(Segment { file, stored_bytes: stored.len() as u64, sha256 });
+            }
+            let mut walker = Walker::new();
+            walker.feed(dump).unwrap();
+            let at = "2026-11-22T00:00:00Z";
+            let shard = serde_json::json!({
+                "name": "shard1", "segments": listed, "size_bytes": dump.len(), "level": "walked", "source_host": "a:6379", "source_role": "replica",
+                "engine": "redis", "engine_version": "7.2.5", "run_id": "", "replication_id": "", "replication_offset": 0, "rdb_only": true,
+                "used_memory_bytes": 0, "fork_micros": null, "copy_on_write_bytes": null, "snapshot_started_at": at, "snapshot_at": at,
+                "upload_started_at": at, "upload_ended_at": at, "walk": walker.finish().unwrap(),
+            });
+            Self { around, storage, folder, shard: serde_json::from_value(shard).unwrap() }
+        }
+
+        fn path(&self, index: usize) -> std::path::PathBuf {
+            self.around.path().join("artifacts").join(self.folder.as_str()).join(&self.shard.segments[index].file)
+        }
+
+        async fn read(&self) -> Result<Vec<u8>, Error> {
+            let mut dump = self.storage.dump(&self.folder, &self.shard)?;
+            let mut bytes = Vec::new();
+            while let Some(piece) = dump.next().await? {
+                bytes.extend(piece);
+            }
+            assert_eq!(dump.summary().map(|summary| summary.bytes), Some(bytes.len() as u64));
+            assert!(matches!(dump.next().await, Ok(None)), "the end is the end");
+            Ok(bytes)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dump_comes_back_as_it_was() {
+        let dump = rdb(4000);
+        for (segments, compressed) in [(1, false), (1, true), (3, false), (3, true)] {
+            let room = Room::new(&dump, segments, compressed);
+            assert!(room.read().await.unwrap() == dump, "{segments} {compressed}");
+            let mut blocking = room.storage.dump(&room.folder, &room.shard).unwrap();
+            let read = tokio::task::spawn_blocking(move || {
+                let mut bytes = 0;
+                while let Some(piece) = blocking.blocking_next().unwrap() {
+                    bytes += piece.len();
+                }
+                bytes
+            });
+            assert_eq!(read.await.unwrap(), dump.len());
+        }
+    }
+
+    /// Goal: no damage, wherever it is, ends in a dump that looks whole.
+    #[tokio::test]
+    async fn damage_never_ends_well() {
+        let dump = rdb(1000);
+        for compressed in [false, true] {
+            let room = Room::new(&dump, 2, compressed);
+            let whole = std::fs::read(room.path(1)).unwrap();
+            for at in [0, whole.len() / 2, whole.len() - 1] {
+                let mut spoiled = whole.clone();
+                spoiled[at] ^= 1;
+                std::fs::write(room.path(1), &spoiled).unwrap();
+                assert!(matches!(room.read().await, Err(Error::Corrupt { .. })), "byte {at}, {compressed}");
+            }
+            std::fs::write(room.path(1), &whole[1..]).unwrap();
+            assert!(matches!(room.read().await, Err(Error::Corrupt { .. })));
+            std::fs::remove_file(room.path(1)).unwrap();
+            assert!(matches!(room.read().await, Err(Error::Missing(_))));
+        }
+        // Every digest holds, and it is another dump than the manifest describes.
+        let mut room = Room::new(&dump, 1, true);
+        room.shard.walk.crc64 ^= 1;
+        assert!(matches!(room.read().await, Err(Error::Corrupt { .. })));
+        let mut room = Room::new(&dump, 1, true);
+        room.shard.size_bytes -= 1;
+        assert!(matches!(room.read().await, Err(Error::Corrupt { .. })));
+    }
+
+    #[tokio::test]
+    async fn an_encrypted_dump_needs_a_key() {
+        let mut room = Room::new(&rdb(1), 1, false);
+        room.shard.segments[0].file.push_str(encryption::SUFFIX);
+        assert!(matches!(room.storage.dump(&room.folder, &room.shard), Err(Error::Locked(_))));
+    }
+
+    /// Goal: whoever stops reading leaves nothing behind that goes on. Method: the ends of the channels.
+    #[tokio::test]
+    async fn what_nobody_reads_ends() {
+        let room = Room::new(&rdb(20_000), 1, false);
+        let mut dump = room.storage.dump(&room.folder, &room.shard).unwrap();
+        dump.next().await.unwrap();
+        let counted = Arc::downgrade(&dump.stored_bytes);
+        drop(dump);
+        let gone = async {
+            while counted.strong_count() > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("the thread and the reader end");
+    }
+}
