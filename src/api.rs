@@ -15,6 +15,7 @@ mod fleet;
 mod later;
 mod operations;
 mod page;
+mod plan;
 mod request;
 mod status;
 pub mod timeout;
@@ -72,6 +73,7 @@ pub async fn router(
     serve!(
         pb::managed::cluster_service_server::ClusterServiceServer<Api>,
         pb::managed::backup_service_server::BackupServiceServer<Api>,
+        pb::managed::backup_retention_policy_service_server::BackupRetentionPolicyServiceServer<Api>,
         pb::operation::operation_service_server::OperationServiceServer<Api>,
         pb::own::backup_service_server::BackupServiceServer<Api>,
         pb::own::operation_service_server::OperationServiceServer<Api>,

@@ -3,6 +3,7 @@
 //! Owns names, states and levels. Knows nothing of bytes: what a dump holds is `rdb`'s business, where it lies is
 //! `artifacts`'.
 
+use crate::cluster::policy::Plan;
 use crate::cluster::{ClusterId, Flavor, FolderId, Role, Timestamp, View};
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
@@ -413,6 +414,12 @@ impl Source {
     }
 }
 
+/// The end of the time for which a scheduled backup is kept: days of 24 hours from the instant for which it was planned. `None` where
+/// that is beyond what can be told.
+pub fn kept_until(planned_at: Timestamp, days: u32) -> Option<Timestamp> {
+    planned_at.checked_add_signed(chrono::TimeDelta::days(i64::from(days)))
+}
+
 /// The row of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backup {
@@ -439,8 +446,12 @@ pub struct Backup {
     pub started_at: Option<Timestamp>,
     /// When it became available; absent until then.
     pub completed_at: Option<Timestamp>,
-    /// When it may be removed by itself; absent means never.
+    /// When it may be removed by itself; absent means never. That of a scheduled one follows the plan of its cluster: see
+    /// [`Backup::expires`].
     pub expires_at: Option<Timestamp>,
+    /// Whether that was changed by hand after it was made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expiry_by_hand: bool,
     /// Wishes that it stays. It cannot be deleted while there is one.
     pub holds: Vec<Hold>,
     /// The operation that made it, in text form.
@@ -504,6 +515,7 @@ impl Backup {
             started_at: None,
             completed_at: None,
             expires_at: None,
+            expiry_by_hand: false,
             holds: Vec::new(),
             busy: None,
             operation_id,
@@ -527,6 +539,19 @@ impl Backup {
 
     /// Most operations that read one backup at once.
     pub const READERS: usize = 64;
+
+    /// When it may be removed by itself, under the plan that its cluster has now; `None` for never. `plan` is absent for a cluster that
+    /// is not known any more.
+    ///
+    /// The daily backups of a schedule follow the plan, so that a change of the days for which they are kept holds for those that are
+    /// there already. All others keep what was set for them: those that were asked for by hand, those of a retention policy, those whose
+    /// expiry somebody has changed, and those of a cluster that is gone.
+    pub fn expires(&self, plan: Option<&Plan>) -> Option<Timestamp> {
+        match (self.origin, self.planned_at, &self.policy_id, plan) {
+            (Origin::Automated, Some(planned_at), None, Some(plan)) if !self.expiry_by_hand => plan.retain_days.and_then(|days| kept_until(planned_at, days)),
+            _ => self.expires_at,
+        }
+    }
 
     /// Whether the calls that know only finished backups show it.
     pub fn is_available(&self) -> bool {
@@ -598,6 +623,7 @@ pub(crate) mod tests {
             started_at: Some(at),
             completed_at: Some(at),
             expires_at: None,
+            expiry_by_hand: false,
             holds: Vec::new(),
             operation_id: "an operation".into(),
             busy: None,
@@ -629,6 +655,26 @@ pub(crate) mod tests {
         };
         assert_eq!(needs(Some("7.10"), 1, &["a"]).joined(needs(Some("7.2"), 16, &["b", "a"])), needs(Some("7.10"), 16, &["a", "b"]));
         assert_eq!(needs(Some("7.0"), 1, &[]).joined(needs(None, 1, &[])), needs(None, 1, &[]));
+    }
+
+    #[test]
+    fn the_expiry_of_a_daily_backup_follows_the_plan() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let planned = at("2026-03-28T21:00:00Z");
+        let plan = |retain_days| Plan { retain_days, ..Plan::default() };
+        let daily = Backup { origin: Origin::Automated, planned_at: Some(planned), expires_at: kept_until(planned, 7), ..sample() };
+        for (backup, plan, expected) in [
+            // Days of 24 hours, whatever the clocks do.
+            (&daily, Some(plan(Some(7))), Some("2026-04-04T21:00:00Z")),
+            (&daily, Some(plan(Some(1))), Some("2026-03-29T21:00:00Z")),
+            (&daily, Some(plan(None)), None),
+            (&daily, None, Some("2026-04-04T21:00:00Z")),
+            (&Backup { policy_id: Some("monthly".into()), ..daily.clone() }, Some(plan(Some(1))), Some("2026-04-04T21:00:00Z")),
+            (&Backup { expiry_by_hand: true, expires_at: None, ..daily.clone() }, Some(plan(Some(1))), None),
+            (&sample(), Some(plan(Some(1))), None),
+        ] {
+            assert_eq!(backup.expires(plan.as_ref()), expected.map(at), "{plan:?}");
+        }
     }
 
     #[test]

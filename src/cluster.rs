@@ -4,6 +4,7 @@
 //! and asked is the `redis` room's business.
 
 mod adopted;
+pub mod calendar;
 pub mod policy;
 mod shards;
 pub mod window;
@@ -220,6 +221,12 @@ pub struct View {
     /// Whether its servers run in cluster mode, as far as any answered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cluster_mode: bool,
+    /// Minute of the day in UTC at which the window of its daily backup begins, as it is next to come; absent when none is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_window_start: Option<u16>,
+    /// Days that its scheduled backups are kept; for ever when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_retain_days: Option<u32>,
 }
 
 impl View {

@@ -12,6 +12,7 @@ mod engines;
 mod memstore;
 mod names;
 mod pipeline;
+mod schedule;
 mod section;
 mod server;
 
@@ -66,6 +67,8 @@ pub struct Config {
     pub buckets: Vec<storage::bucket::Options>,
     /// How operations are worked on.
     pub executor: executor::Options,
+    /// How backups are taken by themselves.
+    pub schedule: crate::schedule::Options,
     /// Clusters that are known.
     pub clusters: Vec<Definition>,
     /// Key with which credentials given over the API are sealed; without one the API takes none.
@@ -217,6 +220,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
     };
     section.end();
 
+    let schedule = schedule::read(root.section("schedule"));
     let memstore = memstore::read(root.section("memstore"));
     let buckets = buckets::read(root.sections("buckets"), base, &artifacts, &store_path);
     let mut section = root.section("secrets");
@@ -242,6 +246,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
             encryption: pipeline.encryption,
             buckets,
             executor,
+            schedule,
             clusters,
             secrets,
             memstore,

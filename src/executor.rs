@@ -22,6 +22,7 @@ pub mod fuzzing;
 mod impact;
 mod import;
 mod permit;
+mod plan;
 mod record;
 mod shards;
 mod side;
@@ -31,6 +32,7 @@ mod window;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
 pub use download::{File, Files, Unreadable};
+pub use plan::Scheduled;
 
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;
@@ -264,6 +266,17 @@ impl Executor {
     ///
     /// As [`Store::create`].
     pub async fn create_backup(&self, cluster: &Definition, door: Door, draft: Draft, caller: Caller) -> Result<Operation, Error> {
+        self.accept_backup(cluster, door, draft, |row| row, caller).await
+    }
+
+    async fn accept_backup(
+        &self,
+        cluster: &Definition,
+        door: Door,
+        draft: Draft,
+        told: impl FnOnce(Backup) -> Backup,
+        caller: Caller,
+    ) -> Result<Operation, Error> {
         let backup_id = BackupId::new();
         let mut operation = self.operation(cluster.folder_id.clone(), cluster.id.clone(), Some(backup_id), door, Spec::CreateBackup, &caller);
         operation.zone = cluster.zone.clone();
@@ -274,7 +287,7 @@ impl Executor {
             self.0.count(&WINDOW_WAITS, &[]);
         }
         let row = Backup { source: Some(self.source(cluster)), expires_at: draft.expires_at, ..self.draft(&operation, backup_id, draft.name, draft.labels) };
-        self.submit(Create { operation, draft: Some(row), cluster: None, idempotency: caller.idempotency() }).await
+        self.submit(Create { operation, draft: Some(told(row)), cluster: None, idempotency: caller.idempotency() }).await
     }
 
     /// The row of a backup that an operation is to make.

@@ -10,6 +10,8 @@ mod names;
 pub use check::{Check, CheckError, ShardCheck, Slots};
 
 use crate::backup::Labels;
+use crate::cluster::calendar::{self, Calendar};
+use crate::cluster::policy::{Plan, Policy};
 use crate::cluster::window::Windows;
 use crate::cluster::{Adopted, ClusterId, Flavor, FolderId, Health, Host, ONLY_SHARD, Role, ShardNames, Timestamp, Trust, View};
 use crate::redis::facts::Facts;
@@ -132,6 +134,10 @@ pub struct Definition {
     pub flavor: Flavor,
     /// Times of the week in which no snapshot may start.
     pub no_snapshot: Windows,
+    /// When its backups are taken by themselves, by the clock of the zone of `no_snapshot`, and how long they are kept.
+    pub plan: Plan,
+    /// Its retention policies.
+    pub policies: Vec<Policy>,
 }
 
 /// The password cannot be read. The path is the configuration's own, and nothing of the content is told.
@@ -224,6 +230,8 @@ impl Definition {
             is_adopting: row.is_adopting,
             flavor: Flavor::default(),
             no_snapshot: Windows::default(),
+            plan: row.plan.clone(),
+            policies: Vec::new(),
         })
     }
 
@@ -323,11 +331,31 @@ impl Definition {
             tls_enabled: self.tls.is_some(),
             is_adopting: self.is_adopting,
             cluster_mode: topology.answered().any(|(_, facts)| facts.cluster_mode),
+            backup_window_start: self.plan.window_start.map(|minute| calendar::minute_in_utc(self.no_snapshot.zone(), minute, Utc::now())),
+            backup_retain_days: self.plan.retain_days,
         }
     }
 
+    /// What is told of the cluster, with what was seen of it.
+    pub fn told(&self, seen: View) -> View {
+        View {
+            health: seen.health,
+            version: seen.version,
+            engine: seen.engine,
+            hosts: seen.hosts,
+            probed_at: seen.probed_at,
+            cluster_mode: seen.cluster_mode,
+            ..self.unseen()
+        }
+    }
+
+    /// The instants for which its backups are planned; `None` where nothing is planned.
+    pub fn calendar(&self) -> Option<Calendar> {
+        Calendar::new(&self.plan, self.no_snapshot.zone(), &self.policies)
+    }
+
     /// The cluster when nothing was seen of it: its nodes, of unknown role and health.
-    fn unseen(&self) -> View {
+    pub fn unseen(&self) -> View {
         let hosts = self.nodes.iter().map(|node| Host {
             name: node.address.to_string(),
             shard_name: ONLY_SHARD.to_owned(),
@@ -459,14 +487,14 @@ impl Fleet {
         self.read().values().filter(|entry| entry.definition.origin == Origin::Adopted).count()
     }
 
-    /// Makes a cluster known by its record, or follows a change of it. A cluster of the configuration with the same id stays
+    /// Makes a cluster known by its record and its retention policies, or follows a change of it. A cluster of the configuration with the same id stays
     /// in its place.
     ///
     /// # Errors
     ///
     /// As [`Definition::adopted`]; the cluster is as it was.
-    pub fn follow(&self, row: &Adopted) -> Result<Follow, BadRecord> {
-        let definition = Definition::adopted(row, self.key.as_ref())?;
+    pub fn follow(&self, row: &Adopted, policies: Vec<Policy>) -> Result<Follow, BadRecord> {
+        let definition = Definition { policies, ..Definition::adopted(row, self.key.as_ref())? };
         let mut clusters = self.write();
         if clusters.get(&row.id).is_some_and(|entry| entry.definition.origin == Origin::Configured) {
             return Ok(Follow::Configured);
@@ -546,6 +574,7 @@ mod tests {
             allow_primary: false,
             connection: Connection { nodes: vec![node.to_owned()], username: None, password, trust: None },
             is_adopting: false,
+            plan: Plan::default(),
         }
     }
 
@@ -559,7 +588,7 @@ mod tests {
         let configured = Definition { origin: Origin::Configured, ..Definition::adopted(&row("main", "a:1", None), None).unwrap() };
         let fleet = Fleet::new([configured]);
         let id = "main".parse().unwrap();
-        assert_eq!(fleet.follow(&row("main", "b:1", None)), Ok(Follow::Configured));
+        assert_eq!(fleet.follow(&row("main", "b:1", None), Vec::new()), Ok(Follow::Configured));
         fleet.forget(&id);
         assert_eq!(fleet.get(&id).unwrap().nodes[0].address.to_string(), "a:1");
         assert_eq!(fleet.adopted(), 0);
@@ -570,11 +599,11 @@ mod tests {
         let fleet = Fleet::default();
         let (id, folder) = ("main".parse().unwrap(), "default".parse().unwrap());
         for node in ["a:1", "b:1"] {
-            assert_eq!(fleet.follow(&row("main", node, None)), Ok(Follow::Known));
+            assert_eq!(fleet.follow(&row("main", node, None), Vec::new()), Ok(Follow::Known));
             assert_eq!(fleet.get(&id).unwrap().nodes[0].address.to_string(), node);
         }
         assert_eq!((fleet.list(&folder).len(), fleet.adopted()), (1, 1));
-        assert!(fleet.follow(&row("main", "nonsense", None)).is_err());
+        assert!(fleet.follow(&row("main", "nonsense", None), Vec::new()).is_err());
         assert!(fleet.get(&id).is_some());
         fleet.forget(&id);
         assert!(fleet.get(&id).is_none() && fleet.list(&folder).is_empty());

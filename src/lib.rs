@@ -51,6 +51,7 @@
 //!   tokens        short-lived tokens for clients that log in by an exchange
 //!   calls         what every call leaves behind: numbers, a request id, a line in the audit log
 //!   later         calls that the schema has and that are not built
+//! schedule      backups by themselves: what is due, and what became of it
 //! executor      accept, claim, keep the lease, repeat, cancel, hand back
 //!   attempt       one attempt with its heartbeat
 //!   backup        PREFLIGHT, SNAPSHOT, SEAL, PUBLISH, told top to bottom
@@ -64,6 +65,7 @@
 //!   window        not at this time of day
 //!   suspect       is the source still what it was
 //!   record        changing and deleting a backup's record
+//!   plan          changing what is told of a cluster and when its backups are taken
 //!   adopt         making a cluster known, changing how it is reached, forgetting it
 //!   collect       removing files that belong to no backup
 //!   download      what of a finished backup can be read, and its bytes
@@ -76,6 +78,7 @@
 //! store         the store's contract
 //!   lineage       what the source of a backup was
 //!   place         places of a failure domain
+//!   planned       how far the schedule of a cluster has come
 //!   sled          the embedded store
 //! fleet         the clusters that are known, and the last look at each
 //!   check         what a backup would meet
@@ -116,6 +119,7 @@
 //! cluster backup failure     identifiers and values
 //!   window        times of the week in which no snapshot may start
 //!   policy        when backups are to be taken by themselves, and how long they are kept
+//!   calendar      the instants for which they are planned
 //! secrets       sealing what callers entrust to us
 //! pb            generated types of the wire, and the pool of descriptors
 //! peer          who is at the other end of a connection
@@ -132,6 +136,7 @@
 //! demo, server, offline
 //! gateway, memstore, downloads
 //! cli, api, config
+//! schedule
 //! executor
 //! snapshot, store, fleet
 //! artifacts, redis
@@ -184,6 +189,7 @@ pub mod pb;
 pub mod peer;
 pub mod rdb;
 pub mod redis;
+pub mod schedule;
 pub mod secrets;
 pub mod server;
 pub mod snapshot;

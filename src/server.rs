@@ -28,6 +28,8 @@ use crate::fleet::Fleet;
 use crate::gateway;
 use crate::links::Signer;
 use crate::memstore;
+use crate::schedule::Schedule;
+use crate::store::Clock;
 use crate::store::Store;
 use crate::store::sled::{self, SledStore};
 use crate::telemetry::metrics::Metrics;
@@ -142,6 +144,7 @@ pub struct Server {
     health: tonic_health::server::HealthReporter,
     store: Arc<SledStore>,
     executor: Executor,
+    schedule: Schedule,
     audit: Audit,
     stop: CancellationToken,
 }
@@ -175,6 +178,7 @@ impl Server {
         let fleet = Arc::new(Fleet::new(config.clusters).with_key(config.secrets));
         let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, fleet, storage, config.executor);
         executor.know_adopted().await.map_err(Error::Store)?;
+        let schedule = Schedule::new(executor.clone(), Clock::system(), config.schedule);
         let (api, admin) = (listen(config.listen)?, listen(config.admin_listen)?);
         let (listen, admin_listen) = (address(&api)?, address(&admin)?);
 
@@ -205,7 +209,7 @@ impl Server {
         if !admin_listen.ip().is_loopback() {
             tracing::warn!(%admin_listen, "health and metrics are served beyond loopback, in clear text and to everybody; keep the port inside of your network");
         }
-        Ok(Self { api, admin, doors, admin_doors, options, admin_options, certificates, health, store, executor, audit, stop })
+        Ok(Self { api, admin, doors, admin_doors, options, admin_options, certificates, health, store, executor, schedule, audit, stop })
     }
 
     /// Where the API is served.
@@ -246,6 +250,7 @@ impl Server {
             let (executor, stop) = (self.executor.clone(), self.stop.clone());
             async move { executor.run(stop).await }
         });
+        let schedule = tokio::spawn(self.schedule.run(self.stop.clone()));
         let poisoned = tokio::select! {
             why = self.store.poisoned() => Some(why),
             () = self.stop.cancelled() => None,
@@ -257,7 +262,7 @@ impl Server {
         for service in crate::pb::pool().services().map(|service| service.full_name().to_owned()).chain([String::new()]) {
             self.health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
         }
-        let _ = work.await;
+        let _ = tokio::join!(work, schedule);
         close.cancel();
         let _ = tokio::join!(api, admin);
         let (store, audit) = (self.store, self.audit);

@@ -9,13 +9,16 @@
 
 mod lineage;
 mod place;
+mod planned;
 mod row;
 pub mod sled;
 
 pub use lineage::{Baseline, Lineage, SKETCH_KEY_BYTES, SketchKey};
 pub use place::{Place, Turn};
+pub use planned::{Planned, Run};
 
 use crate::backup::{Backup, BackupId, Name};
+use crate::cluster::policy::Policy;
 use crate::cluster::{Adopted, ClusterId, FolderId, ShardNames, Timestamp};
 use crate::failure::Failure;
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, Step};
@@ -205,6 +208,15 @@ pub enum Error {
     /// Another operation holds the cluster or the backup.
     #[error("conflicting operation \"{0}\" detected")]
     Conflict(String),
+    /// No such retention policy.
+    #[error("no such retention policy")]
+    NoPolicy,
+    /// The cluster has a retention policy of this name.
+    #[error("the cluster has a retention policy named {0} already")]
+    PolicyTaken(String),
+    /// The cluster has as many retention policies as it may.
+    #[error("the cluster has {0} retention policies already")]
+    PoliciesFull(usize),
     /// The folder has a backup of this name.
     #[error("the folder has a backup named {0} already")]
     NameTaken(Name),
@@ -264,7 +276,8 @@ pub trait Store: Send + Sync + 'static {
     /// be known, and must not be that of another folder. `AdoptCluster` needs an id
     /// that no cluster has, and of which no other folder has backups or operations (the newest of each decides), and inserts
     /// the record; `UpdateConnection` and `ForgetCluster` need the record; all three need the cluster free of other
-    /// exclusive operations.
+    /// exclusive operations. `UpdateCluster`, `CreatePolicy` and `DeletePolicy` need the record, and none of these three under way;
+    /// backups are no obstacle. A new policy needs a name that no other of the cluster has, and is there from the acceptance on.
     ///
     /// Durable on return.
     ///
@@ -272,7 +285,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::KeyReused`], [`Error::QueueFull`], [`Error::Conflict`], [`Error::NameTaken`], [`Error::NoBackup`] (also for
     /// one that is DELETING), [`Error::NotAvailable`], [`Error::ReadersFull`], [`Error::Held`], [`Error::NoCluster`],
-    /// [`Error::ClusterTaken`], [`Error::NotSuspect`] for an update that is to clear a suspicion that does not stand,
+    /// [`Error::NoPolicy`], [`Error::PolicyTaken`], [`Error::PoliciesFull`], [`Error::ClusterTaken`], [`Error::NotSuspect`] for an update that is to clear a suspicion that does not stand,
     /// [`Error::Unavailable`].
     async fn create(&self, create: Create, grace: Duration) -> Result<Created, Error>;
 
@@ -430,7 +443,9 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Of clusters: an adoption that succeeds leaves its record, no longer being adopted, else the record goes; a change of
     /// connection that succeeds puts the record that was to be in the place of the one before, else it is forgotten; a
-    /// forgetting that succeeds removes the record.
+    /// forgetting that succeeds removes the record, with the cluster's policies and what was planned. A change of what is told
+    /// of a cluster that succeeds changes the record as it is then, beside whatever else has changed it; so does a change of
+    /// connection. A policy goes when its creation does not succeed, or its deletion does.
     ///
     /// # Errors
     ///
@@ -531,6 +546,28 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::Unavailable`], [`Error::Damaged`].
     async fn clusters(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<Adopted>, Error>;
+
+    /// The retention policies of a cluster, by id, at most [`POLICIES`](crate::cluster::policy::POLICIES).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn policies(&self, cluster: &ClusterId) -> Result<Vec<Policy>, Error>;
+
+    /// How far the schedule of a cluster has come; `None` where that was never recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn planned(&self, cluster: &ClusterId) -> Result<Option<Planned>, Error>;
+
+    /// Records how far the schedule of a cluster has come, unless that is not `before` any more, and tells what stands then: of
+    /// several processes one goes on. Durable on return. The cluster need not be known to the store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`]; [`Error::Invalid`] for words of a calendar that are too long.
+    async fn plan(&self, cluster: &ClusterId, before: Option<Planned>, after: Planned) -> Result<Option<Planned>, Error>;
 
     /// The names of a cluster's shards; none where none were given.
     ///

@@ -70,7 +70,7 @@ impl own::backup_service_server::BackupService for Api {
     async fn get(&self, request: Request<own::GetBackupRequest>) -> Result<Response<own::Backup>, Status> {
         let (grant, request) = request::reading(request)?;
         let backup = self.backup(&grant, &request.backup_id).await?;
-        Ok(Response::new(convert::own_backup(&backup)))
+        Ok(Response::new(self.shown(&backup)))
     }
 
     async fn list(&self, request: Request<own::ListBackupsRequest>) -> Result<Response<own::ListBackupsResponse>, Status> {
@@ -81,7 +81,7 @@ impl own::backup_service_server::BackupService for Api {
             "" => BackupFilter::Folder(folder.clone()),
             cluster => BackupFilter::Cluster(request::cluster_id(cluster)?),
         };
-        let shown = |backup: &Backup| (backup.folder_id == folder).then(|| convert::own_backup(backup));
+        let shown = |backup: &Backup| (backup.folder_id == folder).then(|| self.shown(backup));
         let (backups, next_page_token) = self.backups(&filter, &page, shown).await?;
         Ok(Response::new(own::ListBackupsResponse { backups, next_page_token }))
     }
@@ -209,6 +209,11 @@ impl Api {
         let backup = self.executor.store().backup(request::backup_id(id)?).await.map_err(|error| status::store(error, "backup", id))?;
         grant.folder(&backup.folder_id).map_err(|denied| status::denied(denied, "backup", id))?;
         Ok(backup)
+    }
+
+    /// A backup with its expiry as it is under the present plan of its cluster.
+    fn shown(&self, backup: &Backup) -> own::Backup {
+        own::Backup { expires_at: self.executor.expires(backup).map(convert::timestamp), ..convert::own_backup(backup) }
     }
 
     /// A page of backups, newest first, as `shown` makes messages of them, with the next page's token.

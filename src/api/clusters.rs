@@ -33,6 +33,10 @@ impl managed::cluster_service_server::ClusterService for Api {
         Ok(Response::new(managed::ListClustersResponse { clusters: views.iter().flatten().map(convert::cluster).collect(), next_page_token }))
     }
 
+    async fn update(&self, request: Request<managed::UpdateClusterRequest>) -> Result<Response<wire::Operation>, Status> {
+        self.update_cluster(request).await
+    }
+
     async fn backup(&self, request: Request<managed::BackupClusterRequest>) -> Result<Response<wire::Operation>, Status> {
         let (grant, caller, request) = request::changing(request)?;
         if let Some(operation) = self.repeated(&grant, &caller).await? {

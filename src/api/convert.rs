@@ -7,6 +7,7 @@ use crate::cluster::policy::Policy;
 use crate::cluster::{Health, Host, ONLY_SHARD, Role, Timestamp, View};
 use crate::executor;
 use crate::operation::{Door, Operation, Progress, Response, RestoreResult, Spec, State, Step};
+use crate::pb::google::r#type::TimeOfDay;
 use crate::pb::{managed, mdb, operation as wire, own};
 use prost::{Message, Name};
 use prost_types::Any;
@@ -194,6 +195,8 @@ pub(super) fn cluster(view: &View) -> managed::Cluster {
         resources: Some(resources()),
         access: Some(managed::Access::default()),
         redis: Some(managed::config::RedisConfigSet::default()),
+        backup_window_start: view.backup_window_start.map(time_of_day),
+        backup_retain_period_days: view.backup_retain_days.map(i64::from),
         ..Default::default()
     };
     managed::Cluster {
@@ -219,6 +222,11 @@ pub(super) fn cluster(view: &View) -> managed::Cluster {
         tls_enabled: view.tls_enabled,
         ..Default::default()
     }
+}
+
+/// A minute of the day.
+fn time_of_day(minute: u16) -> TimeOfDay {
+    TimeOfDay { hours: i32::from(minute / 60), minutes: i32::from(minute % 60), seconds: 0, nanos: 0 }
 }
 
 fn resources() -> managed::Resources {

@@ -135,7 +135,7 @@ fn credentials(credentials: own::Credentials) -> Result<Credentials, Status> {
 }
 
 /// What a refused change of a cluster is on the wire.
-fn refusal(refused: Refused, id: &str) -> Status {
+pub(super) fn refusal(refused: Refused, id: &str) -> Status {
     let message = refused.to_string();
     match refused {
         Refused::Configured(_) => status::precondition("CONFIGURED", id, message),

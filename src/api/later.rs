@@ -17,7 +17,6 @@ const MAINTENANCE: &str = "Redkeep plans no maintenance; use the tools that run 
 const ACCESS: &str = "roles are given by folder, not by cluster: in the token file with `redkeep token create`, in the claim redkeep_roles of a JWT, or \
     under [[auth.service_accounts]]";
 const ACL: &str = "use ACL commands on the server";
-const POLICY: &str = "there are no retention policies; give a backup `expires_at` with redkeep.v1.BackupService.Create or Update";
 const PRESETS: &str = "there are no presets, because Redkeep does not run the servers; redkeep.v1.FleetService.CheckCluster shows the memory of each host";
 const ACT_AS: &str = "log in as the service account itself: send a JWT signed with its key to yandex.cloud.iam.v1.IamTokenService.Create";
 const WITHDRAW: &str = "a short-lived token ends by itself within 12 hours, and at once with what it was made from: `redkeep token revoke`";
@@ -25,7 +24,7 @@ const LOGS: &str = "read the log on the server itself";
 const RESHARDING: &str = "use redis-cli --cluster on the servers";
 
 /// What to say of each call, in order of its path.
-const SENTENCES: [(&str, &str); 48] = [
+const SENTENCES: [(&str, &str); 42] = [
     ("/redkeep.v1.BackupService/PlanExpiry", "look at `expires_at` of each backup in redkeep.v1.BackupService.List"),
     ("/redkeep.v1.BackupService/RestoreInto", "decompress the artifact with zstd and start a server on it; the README shows how"),
     ("/redkeep.v1.BackupService/Undelete", "copy the files from storage before `purge_at`; redkeep.v1.BackupService.Get shows both `purge_at` and `path`"),
@@ -35,11 +34,6 @@ const SENTENCES: [(&str, &str); 48] = [
     ),
     ("/yandex.cloud.iam.v1.IamTokenService/CreateForServiceAccount", ACT_AS),
     ("/yandex.cloud.iam.v1.IamTokenService/Revoke", WITHDRAW),
-    ("/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/Create", POLICY),
-    ("/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/Delete", POLICY),
-    ("/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/Get", POLICY),
-    ("/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/List", POLICY),
-    ("/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/ListByFolder", POLICY),
     ("/yandex.cloud.mdb.redis.v1.ChangeFreezeService/Create", MAINTENANCE),
     ("/yandex.cloud.mdb.redis.v1.ChangeFreezeService/Get", MAINTENANCE),
     ("/yandex.cloud.mdb.redis.v1.ChangeFreezeService/GetLimits", MAINTENANCE),
@@ -63,7 +57,6 @@ const SENTENCES: [(&str, &str); 48] = [
     ("/yandex.cloud.mdb.redis.v1.ClusterService/StartFailover", "use the FAILOVER command of the server, or its Sentinel or cluster tools"),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/Stop", NOT_OURS),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/StreamLogs", LOGS),
-    ("/yandex.cloud.mdb.redis.v1.ClusterService/Update", CONFIGURED),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/UpdateAccessBindings", ACCESS),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/UpdateHosts", NOT_OURS),
     ("/yandex.cloud.mdb.redis.v1.MaintenanceService/Get", MAINTENANCE),
@@ -106,7 +99,7 @@ mod tests {
     use tower::ServiceExt;
 
     /// Every call that is built.
-    const BUILT: [&str; 32] = [
+    const BUILT: [&str; 38] = [
         "/redkeep.v1.BackupService/Copy",
         "/redkeep.v1.BackupService/Create",
         "/redkeep.v1.BackupService/Delete",
@@ -126,6 +119,11 @@ mod tests {
         "/yandex.cloud.endpoint.ApiEndpointService/List",
         "/yandex.cloud.iam.v1.IamTokenService/Create",
         "/redkeep.v1.OperationService/Watch",
+        "/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/Create",
+        "/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/Delete",
+        "/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/Get",
+        "/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/List",
+        "/yandex.cloud.mdb.redis.v1.BackupRetentionPolicyService/ListByFolder",
         "/yandex.cloud.mdb.redis.v1.BackupService/Delete",
         "/yandex.cloud.mdb.redis.v1.BackupService/Get",
         "/yandex.cloud.mdb.redis.v1.BackupService/List",
@@ -137,6 +135,7 @@ mod tests {
         "/yandex.cloud.mdb.redis.v1.ClusterService/ListHosts",
         "/yandex.cloud.mdb.redis.v1.ClusterService/ListOperations",
         "/yandex.cloud.mdb.redis.v1.ClusterService/ListShards",
+        "/yandex.cloud.mdb.redis.v1.ClusterService/Update",
         "/yandex.cloud.operation.OperationService/Cancel",
         "/yandex.cloud.operation.OperationService/Get",
     ];

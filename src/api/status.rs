@@ -127,6 +127,16 @@ pub(super) fn store(error: store::Error, kind: &str, subject: &str) -> Status {
         store::Error::NoOperation => not_found("operation", subject),
         store::Error::NoBackup => not_found("backup", subject),
         store::Error::NoCluster => not_found("cluster", subject),
+        store::Error::NoPolicy => not_found("retention policy", subject),
+        store::Error::PolicyTaken(name) => {
+            let details = ErrorDetails::with_resource_info("retention policy", name.clone(), "", "the name is taken");
+            Status::with_error_details(
+                Code::AlreadyExists,
+                format!("the cluster has a retention policy named {} already; choose another name", shown(&name)),
+                details,
+            )
+        }
+        store::Error::PoliciesFull(_) => quota("retention policies", format!("{error}; delete one first")),
         store::Error::ClusterTaken(id) => cluster_taken(id.as_str()),
         store::Error::Conflict(id) => {
             // Known clients look for exactly this text, wait for the operation that it names, and try again.

@@ -192,6 +192,9 @@ pub struct Facts {
     pub labels: Labels,
     /// When it may be removed by itself.
     pub expires_at: Option<Timestamp>,
+    /// Whether that was changed by hand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expiry_by_hand: bool,
     /// Wishes that it stays.
     pub holds: Vec<Hold>,
     /// When its files go, if it was deleted.
@@ -220,6 +223,7 @@ impl Facts {
             name: backup.name.clone(),
             labels: backup.labels.clone(),
             expires_at: backup.expires_at,
+            expiry_by_hand: backup.expiry_by_hand,
             holds: backup.holds.clone(),
             deleted_until,
             suspicion: backup.suspicion.clone(),

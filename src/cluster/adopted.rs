@@ -1,5 +1,6 @@
 //! A cluster that was made known through the API, as it is recorded.
 
+use super::policy::Plan;
 use super::{ClusterId, FolderId, Timestamp};
 use crate::secrets::Sealed;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub struct Adopted {
     pub connection: Connection,
     /// Whether its adoption is under way: the record goes if that fails.
     pub is_adopting: bool,
+    /// When its backups are taken by themselves, and how long they are kept.
+    #[serde(default)]
+    pub plan: Plan,
 }
 
 impl Adopted {

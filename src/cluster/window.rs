@@ -83,6 +83,11 @@ impl Windows {
         Ok(Self { zone, barred })
     }
 
+    /// The zone by whose clock they are told.
+    pub fn zone(&self) -> Tz {
+        self.zone
+    }
+
     /// The first instant from `now` on at which a snapshot may start: `now` itself where it is in no window.
     pub fn next_allowed(&self, now: Timestamp) -> Timestamp {
         if !self.bars(now) {

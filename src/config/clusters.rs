@@ -1,5 +1,6 @@
 //! The `[[clusters]]` of the configuration.
 
+use super::schedule;
 use super::section::Section;
 use crate::cluster::window::{BadWindow, Windows};
 use crate::cluster::{ClusterId, Flavor};
@@ -109,6 +110,8 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
     let flavor = flavor(section.section("flavor"));
     let zone = section.optional_text("zone");
     let no_snapshot = no_snapshot(section);
+    let plan = schedule::plan(section);
+    let policies = schedule::policies(section, id.as_ref(), modified);
     let allow_primary = section.flag("allow_primary");
     let allow_output_buffer_risk = section.flag("allow_output_buffer_risk");
     let portable_dump = section.flag("portable_dump");
@@ -135,10 +138,12 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
         is_adopting: false,
         flavor,
         no_snapshot,
+        plan,
+        policies,
     })
 }
 
-/// Reads `no_snapshot = ["mon-fri 08:00-20:00"]` with its `time_zone`.
+/// Reads `no_snapshot = ["mon-fri 08:00-20:00"]` with the cluster's `time_zone`.
 fn no_snapshot(section: &mut Section<'_>) -> Windows {
     let zone = match section.text("time_zone", "UTC").parse::<Tz>() {
         Ok(zone) => zone,

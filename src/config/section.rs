@@ -89,6 +89,11 @@ impl<'a> Section<'a> {
         self.table.keys().cloned().collect()
     }
 
+    /// Whether there is something under a key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// The raw value under a key.
     pub(super) fn value(&mut self, key: &str) -> Option<Value> {
         self.table.remove(key)

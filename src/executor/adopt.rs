@@ -7,6 +7,7 @@
 use super::attempt::{Context, End};
 use super::{Caller, Executor, Inner, fault};
 use crate::backup::Labels;
+use crate::cluster::policy::{Plan, Policy};
 use crate::cluster::{Adopted, ClusterId, Connection, FolderId, Trust, View};
 use crate::failure::{Failure, Reason};
 use crate::fleet::{self, BadRecord, Check, Definition, Follow, Origin};
@@ -95,7 +96,8 @@ impl Executor {
         let connection = self.seal(&id, &folder_id, access)?;
         let name = name.unwrap_or_else(|| id.to_string());
         let created_at = operation.created_at;
-        let row = Adopted { id, folder_id, name, description, labels, zone, created_at, allow_primary, connection, is_adopting: true };
+        let plan = Plan::default();
+        let row = Adopted { id, folder_id, name, description, labels, zone, created_at, allow_primary, connection, is_adopting: true, plan };
         self.submit_cluster(operation, Some(row), caller).await
     }
 
@@ -128,10 +130,8 @@ impl Executor {
     }
 
     /// An operation that changes a cluster which is known.
-    fn changing(&self, cluster: &Definition, spec: Spec, caller: &Caller) -> Result<Operation, Refused> {
-        if cluster.origin == Origin::Configured {
-            return Err(Refused::Configured(cluster.id.clone()));
-        }
+    pub(super) fn changing(&self, cluster: &Definition, spec: Spec, caller: &Caller) -> Result<Operation, Refused> {
+        check_origin(cluster)?;
         let mut operation = self.operation(cluster.folder_id.clone(), cluster.id.clone(), None, Door::Redkeep, spec, caller);
         operation.zone = cluster.zone.clone();
         Ok(operation)
@@ -150,12 +150,9 @@ impl Executor {
         Ok(Connection { nodes: access.nodes.iter().map(Address::to_string).collect(), username, password, trust: access.trust })
     }
 
-    async fn submit_cluster(&self, operation: Operation, row: Option<Adopted>, caller: Caller) -> Result<Operation, Refused> {
+    pub(super) async fn submit_cluster(&self, operation: Operation, row: Option<Adopted>, caller: Caller) -> Result<Operation, Refused> {
         if let Some(row) = &row {
-            let bytes = row.bytes();
-            if bytes > Adopted::BYTES {
-                return Err(Refused::TooLong(bytes));
-            }
+            check_length(row)?;
             Definition::adopted(row, None)?;
         }
         // Nobody sees the operation before the fleet shows what it changed.
@@ -180,7 +177,7 @@ impl Executor {
         loop {
             let page = self.0.store.clusters(after.as_ref(), PAGE_ROWS).await?;
             for row in &page {
-                self.0.follow_row(row);
+                self.0.follow_row(row, self.0.store.policies(&row.id).await?);
                 if let Some(definition) = self.0.fleet.get(&row.id)
                     && definition.origin == Origin::Adopted
                     && let Err(fault) = definition.credentials()
@@ -196,19 +193,36 @@ impl Executor {
     }
 }
 
+/// A cluster of the configuration is changed there.
+pub(super) fn check_origin(cluster: &Definition) -> Result<(), Refused> {
+    match cluster.origin {
+        Origin::Configured => Err(Refused::Configured(cluster.id.clone())),
+        Origin::Adopted => Ok(()),
+    }
+}
+
+/// Whether a record fits its row.
+pub(super) fn check_length(row: &Adopted) -> Result<(), Refused> {
+    let bytes = row.bytes();
+    if bytes > Adopted::BYTES { Err(Refused::TooLong(bytes)) } else { Ok(()) }
+}
+
 impl Inner {
     /// Lets the fleet follow what the store has of a cluster. Who calls it has the turn of `cluster_changes`, so that what is
     /// shown last is what was recorded last.
     pub(super) async fn follow(&self, id: &ClusterId) {
         match self.store.cluster(id).await {
-            Ok(row) => self.follow_row(&row),
+            Ok(row) => match self.store.policies(id).await {
+                Ok(policies) => self.follow_row(&row, policies),
+                Err(fault) => tracing::error!(cluster.id = %id, error = %fault, "the policies of a cluster could not be read; it is shown as before"),
+            },
             Err(store::Error::NoCluster) => self.fleet.forget(id),
             Err(fault) => tracing::error!(cluster.id = %id, error = %fault, "the record of a cluster could not be read; it is shown as before"),
         }
     }
 
-    fn follow_row(&self, row: &Adopted) {
-        match self.fleet.follow(row) {
+    fn follow_row(&self, row: &Adopted, policies: Vec<Policy>) {
+        match self.fleet.follow(row, policies) {
             Ok(Follow::Known) => {}
             Ok(Follow::Configured) => {
                 tracing::warn!(cluster.id = %row.id, "the configuration and an adoption have the same id; the cluster of the configuration counts");

@@ -2,7 +2,7 @@
 //!
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
-use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, record};
+use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, plan, record};
 use crate::artifacts::Folder;
 use crate::backup::BackupId;
 use crate::cluster::Timestamp;
@@ -274,9 +274,9 @@ async fn work(context: &Context) -> End {
             Spec::RestoreInto(_) => unbuilt(),
             Spec::RestoreCluster(_) => unbuilt(),
             Spec::DeleteCluster => unbuilt(),
-            Spec::UpdateCluster(_) => unbuilt(),
-            Spec::CreatePolicy(_) => unbuilt(),
-            Spec::DeletePolicy { .. } => unbuilt(),
+            Spec::UpdateCluster(changes) => plan::update_cluster(context, changes).await,
+            Spec::CreatePolicy(policy) => plan::create_policy(context, policy).await,
+            Spec::DeletePolicy { .. } => plan::delete_policy(context).await,
         }
     };
     tokio::pin!(doing);

@@ -231,6 +231,8 @@ fn forgotten(backup: &Backup) -> View {
         tls_enabled: false,
         is_adopting: false,
         cluster_mode: false,
+        backup_window_start: None,
+        backup_retain_days: None,
     }
 }
 

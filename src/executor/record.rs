@@ -41,6 +41,7 @@ fn apply(backup: &mut Backup, changes: &BackupChanges, context: &Context) {
     }
     if let Some(expires_at) = changes.expires_at {
         backup.expires_at = expires_at.instant();
+        backup.expiry_by_hand = true;
     }
     if changes.clear_suspect
         && let Some(suspicion) = backup.suspicion.as_mut().filter(|suspicion| suspicion.cleared.is_none())

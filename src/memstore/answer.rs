@@ -241,6 +241,9 @@ impl Refusal {
             | store::Error::ClusterTaken(_)
             | store::Error::KeyReused
             | store::Error::NotSuspect
+            | store::Error::NoPolicy
+            | store::Error::PolicyTaken(_)
+            | store::Error::PoliciesFull(_)
             | store::Error::Fenced(_)
             | store::Error::Cancelling
             | store::Error::NotAllowed(_)

@@ -51,7 +51,7 @@ impl Calls {
         if let Some(rows) = filter.rows(&visitor.project) {
             self.each(&rows, |backup| {
                 if backup.folder_id == visitor.project && !backup.is_deleting() && filter.fits(&backup) {
-                    backups.push(backup);
+                    backups.push(self.with_expiry(backup));
                 }
                 if backups.len() < LISTED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
@@ -65,7 +65,7 @@ impl Calls {
     pub(super) async fn get(&self, visitor: &Visitor, raw: &str) -> Result<Answer, Refusal> {
         let backup = self.backup(visitor, raw).await?;
         visitor.right.clone()?;
-        Answer::json(StatusCode::OK, &BackupObject::from(&backup))
+        Answer::json(StatusCode::OK, &BackupObject::from(&self.with_expiry(backup)))
     }
 
     pub(super) async fn delete(&self, visitor: &Visitor, raw: &str) -> Result<Answer, Refusal> {
@@ -101,6 +101,11 @@ impl Calls {
         let operation = operation.map_err(|error| Refusal::of_store(error, raw))?;
         visitor.note(&operation);
         Answer::object(StatusCode::OK, operation.id)
+    }
+
+    /// The backup with its expiry as it is under the present plan of its cluster.
+    fn with_expiry(&self, backup: Backup) -> Backup {
+        Backup { expires_at: self.executor.expires(&backup), ..backup }
     }
 
     /// The backup of the name in a path, in any state but on its way out.

@@ -64,6 +64,8 @@ mod tests {
             hosts: roles.iter().enumerate().map(host).collect(),
             probed_at: None,
             cluster_mode,
+            backup_window_start: None,
+            backup_retain_days: None,
             tls_enabled: false,
             is_adopting: false,
         }

@@ -10,7 +10,7 @@
 //! A write or sync that fails poisons the store: nothing is answered any more, and the process is to end.
 //!
 //! Reading order: `keys` and `rows` for what is stored, `open` for the folder, `writer` for how a change gets to disk,
-//! `judge`, `accept`, `end`, `place` and `lineage` for what a change is, `live` for what falls due, `recent` for what is asked again
+//! `judge`, `accept`, `end`, `place`, `plan` and `lineage` for what a change is, `live` for what falls due, `recent` for what is asked again
 //! and again, `read` and `verify` for the rest.
 
 mod accept;
@@ -21,6 +21,7 @@ mod lineage;
 mod live;
 mod open;
 mod place;
+mod plan;
 mod read;
 mod recent;
 mod rows;
@@ -39,10 +40,11 @@ use self::recent::Recent;
 use self::rows::Rows;
 use self::writer::{CLOSED, COMMANDS, Command, Progress as Written, Writer};
 use super::{
-    BackupFilter, Baseline, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, Lineage, OperationFilter, Place, SketchKey, Store,
-    Turn, Zones,
+    BackupFilter, Baseline, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, Lineage, OperationFilter, Place, Planned, SketchKey,
+    Store, Turn, Zones,
 };
 use crate::backup::{Backup, BackupId, Name};
+use crate::cluster::policy::Policy;
 use crate::cluster::{Adopted, ClusterId, FolderId, ShardNames, Timestamp};
 use crate::failure::Failure;
 use crate::operation::{Epoch, Fault, Operation, OperationId, Progress, Publication, Step};
@@ -380,6 +382,21 @@ impl Store for SledStore {
     async fn clusters(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<Adopted>, Error> {
         let after = after.cloned();
         self.read(move |rows| read::clusters(rows, after.as_ref(), limit)).await
+    }
+
+    async fn policies(&self, cluster: &ClusterId) -> Result<Vec<Policy>, Error> {
+        let cluster = cluster.clone();
+        self.read(move |rows| plan::policies(rows, &cluster)).await
+    }
+
+    async fn planned(&self, cluster: &ClusterId) -> Result<Option<Planned>, Error> {
+        let cluster = cluster.clone();
+        self.read(move |rows| plan::planned(rows, &cluster)).await
+    }
+
+    async fn plan(&self, cluster: &ClusterId, before: Option<Planned>, after: Planned) -> Result<Option<Planned>, Error> {
+        let cluster = cluster.clone();
+        self.change(move |judge| judge.plan(&cluster, before.as_ref(), &after)).await
     }
 
     async fn shard_names(&self, cluster: &ClusterId) -> Result<ShardNames, Error> {

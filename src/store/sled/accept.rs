@@ -41,9 +41,9 @@ impl Judge {
             (Spec::RestoreInto(_), _) => return Err(unbuilt()),
             (Spec::RestoreCluster(_), _) => return Err(unbuilt()),
             (Spec::DeleteCluster, _) => return Err(unbuilt()),
-            (Spec::UpdateCluster(_), _) => return Err(unbuilt()),
-            (Spec::CreatePolicy(_), _) => return Err(unbuilt()),
-            (Spec::DeletePolicy { .. }, _) => return Err(unbuilt()),
+            (Spec::UpdateCluster(_), _) => self.accept_cluster_change(&operation)?,
+            (Spec::CreatePolicy(policy), _) => self.accept_policy(&operation, policy)?,
+            (Spec::DeletePolicy { policy_id }, _) => self.accept_policy_deletion(&operation, policy_id)?,
         }
         if let Some(idempotency) = &idempotency {
             let hash = hash(idempotency);
@@ -143,6 +143,10 @@ impl Judge {
             _ => return Err(Error::NoCluster),
         }
         self.hold(operation)?;
+        if known.is_none() {
+            // What an earlier cluster of this id has left says nothing of this one.
+            self.forget_plan(id)?;
+        }
         let key = if known.is_some() { keys::cluster_to_be(id) } else { keys::cluster(id) };
         cluster.map_or(Ok(()), |cluster| self.rows.write(key, &cluster))
     }

@@ -58,6 +58,18 @@ impl Judge {
             }
             (state, Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster) => self.end_cluster(operation, matches!(state, State::Succeeded(_))),
             (_, Spec::RestoreCluster(_) | Spec::DeleteCluster) => Ok(()),
+            (_, Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. }) if result.is_some() => {
+                Err(Error::Invalid("the end of work on a cluster brings no backup".to_owned()))
+            }
+            (State::Succeeded(_), Spec::UpdateCluster(changes)) => self.change_cluster(&operation.cluster_id, changes),
+            (State::Failed(_) | State::Cancelled, Spec::CreatePolicy(policy)) => {
+                self.remove_policy(&operation.cluster_id, &policy.id);
+                Ok(())
+            }
+            (State::Succeeded(_), Spec::DeletePolicy { policy_id }) => {
+                self.remove_policy(&operation.cluster_id, policy_id);
+                Ok(())
+            }
             (_, Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. }) => Ok(()),
             (State::Queued { .. } | State::Running { .. } | State::Cancelling { .. }, _) => Ok(()),
         }
@@ -97,9 +109,12 @@ impl Judge {
             (Spec::AdoptCluster, false) | (Spec::ForgetCluster, true) => {
                 self.rows.remove(key);
                 self.rows.remove(keys::shards(id));
+                self.forget_plan(id)?;
             }
             (Spec::UpdateConnection, true) => {
-                let cluster: Adopted = self.rows.read(&to_be)?.ok_or_else(gone)?;
+                let changed: Adopted = self.rows.read(&to_be)?.ok_or_else(gone)?;
+                // What else is told of the cluster may have changed meanwhile.
+                let cluster = Adopted { connection: changed.connection, ..self.rows.cluster(id)?.ok_or_else(gone)? };
                 self.rows.write(key, &cluster)?;
                 self.rows.remove(to_be);
             }

@@ -78,6 +78,10 @@ kinds! {
     Place = b'q', "place of a failure domain";
     /// Mark: a place by the operation that has it or waits for it.
     PlaceOf = b'Q', "place of an operation";
+    /// A retention policy of a cluster.
+    Policy = b'Y', "retention policy";
+    /// How far the schedule of a cluster has come: [`Planned`](crate::store::Planned).
+    Planned = b'w', "schedule of a cluster";
     /// A further piece of a row that is too long for one value.
     Rest = b'r', "rest of a row";
     /// The key of a cluster's hashes of key names.
@@ -157,6 +161,19 @@ pub(super) fn clusters(after: Option<&ClusterId>) -> Range<Key> {
 
 pub(super) fn cluster_to_be(id: &ClusterId) -> Key {
     key(Kind::ClusterToBe, &[id.as_str().as_bytes()])
+}
+
+pub(super) fn policy(cluster: &ClusterId, policy_id: &str) -> Key {
+    key(Kind::Policy, &[cluster.as_str().as_bytes(), &[0], policy_id.as_bytes()])
+}
+
+/// All policies of a cluster.
+pub(super) fn policies(cluster: &ClusterId) -> Range<Key> {
+    all(key(Kind::Policy, &[cluster.as_str().as_bytes(), &[0]]))
+}
+
+pub(super) fn planned(cluster: &ClusterId) -> Key {
+    key(Kind::Planned, &[cluster.as_str().as_bytes()])
 }
 
 pub(super) fn shards(cluster: &ClusterId) -> Key {
@@ -301,8 +318,8 @@ pub(super) fn sketch_key(cluster: &ClusterId) -> Key {
     key(Kind::SketchKey, &[cluster.as_str().as_bytes()])
 }
 
-/// The cluster of a key of sketches.
-pub(super) fn sketched_cluster(key: &[u8]) -> Option<ClusterId> {
+/// The cluster of a key that holds nothing else, as that of a key of sketches.
+pub(super) fn cluster_of(key: &[u8]) -> Option<ClusterId> {
     std::str::from_utf8(key.get(1..)?).ok()?.parse().ok()
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backup::Labels;
+use crate::cluster::policy::Plan;
 use crate::cluster::{Adopted, ClusterId, Connection};
 use crate::operation::{Door, ExportTarget, Outcome, Policy, Response, Spec, State, Tally};
 use chrono::TimeDelta;
@@ -417,6 +418,7 @@ async fn planted_faults_of_clusters_are_found() {
         allow_primary: false,
         connection: Connection { nodes: vec!["a:1".to_owned()], username: None, password: None, trust: None },
         is_adopting,
+        plan: Plan::default(),
     };
     let work = |cluster: &str, spec, row: Option<Adopted>| {
         let Create { operation, .. } = create(cluster);

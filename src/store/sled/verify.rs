@@ -7,9 +7,10 @@ use super::open::{Absent, Disk};
 use super::place::Held;
 use super::rows::{self, Attempt, KeyUse, Rows};
 use crate::backup::{self, Backup, BackupId};
+use crate::cluster::policy::Policy;
 use crate::cluster::{Adopted, ShardNames};
 use crate::operation::{Operation, OperationId, Spec, State};
-use crate::store::{Error, Lineage, SKETCH_KEY_BYTES, row};
+use crate::store::{Error, Lineage, Planned, SKETCH_KEY_BYTES, row};
 use serde::de::DeserializeOwned;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -152,6 +153,15 @@ impl Walk {
                 expect(changing, "nothing changes its connection")
             }
             Kind::Shards => parse::<ShardNames>(kind, value).map(drop),
+            Kind::Policy => {
+                let policy = parse::<Policy>(kind, value)?;
+                expect(key == keys::policy(&policy.cluster_id, &policy.id), "it lies under the key of another")?;
+                expect(self.has(&keys::cluster(&policy.cluster_id))?, "its cluster is missing")
+            }
+            Kind::Planned => {
+                parse::<Planned>(kind, value)?;
+                keys::cluster_of(key).map(drop).ok_or_else(|| "its key is no cluster".to_owned())
+            }
             Kind::Doomed => {
                 mark(kind, value)?;
                 let (id, epoch) = keys::last_attempt(key).ok_or("its key is no attempt")?;
@@ -230,7 +240,7 @@ impl Walk {
             }
             Kind::SketchKey => {
                 parse::<[u8; SKETCH_KEY_BYTES]>(kind, value)?;
-                keys::sketched_cluster(key).map(drop).ok_or_else(|| "its key is no cluster".to_owned())
+                keys::cluster_of(key).map(drop).ok_or_else(|| "its key is no cluster".to_owned())
             }
             Kind::Name => {
                 let owner = parse::<BackupId>(kind, value)?;
