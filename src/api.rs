@@ -16,6 +16,7 @@ mod later;
 mod operations;
 mod page;
 mod request;
+mod restore_cluster;
 mod status;
 pub mod timeout;
 mod tokens;

@@ -4,11 +4,13 @@
 //! and asked is the `redis` room's business.
 
 mod adopted;
+mod local;
 pub mod policy;
 mod shards;
 pub mod window;
 
 pub use adopted::{Adopted, Connection, Trust};
+pub use local::{LocalHost, LocalServers};
 pub use shards::{SHARDS, ShardNames};
 
 use chrono::{DateTime, Utc};

@@ -23,14 +23,17 @@ mod impact;
 mod import;
 mod permit;
 mod record;
+mod restore_cluster;
 mod shards;
 mod side;
 mod stored;
 mod suspect;
+mod tend;
 mod window;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
 pub use download::{File, Files, Unreadable};
+pub use restore_cluster::{BadVersion, Restoration, Wanted};
 
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;
@@ -38,6 +41,7 @@ use crate::backup::{Backup, BackupId, Labels, Name, Source};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::failure::Reason;
 use crate::fleet::{Definition, Fleet};
+use crate::local::{self, Provider};
 use crate::operation::{Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Policy, Progress, Spec, State, Tally};
 use crate::snapshot::Pace;
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
@@ -99,6 +103,8 @@ pub struct Options {
     pub side_password_hashes: bool,
     /// Server programs of this machine; those on the path when there is none.
     pub engines: Vec<PathBuf>,
+    /// How clusters are kept on this machine; none are when it is absent.
+    pub local: Option<local::Options>,
 }
 
 impl Default for Options {
@@ -116,6 +122,7 @@ impl Default for Options {
             rate_limit: None,
             side_password_hashes: false,
             engines: Vec::new(),
+            local: None,
         }
     }
 }
@@ -162,6 +169,8 @@ struct Inner {
     store: Arc<dyn Store>,
     fleet: Arc<Fleet>,
     storage: Storage,
+    /// The clusters on this machine.
+    local: Option<Arc<Provider>>,
     options: Options,
     /// Work may be due.
     work: Notify,
@@ -209,6 +218,7 @@ impl Executor {
             fleet,
             storage,
             pace: options.rate_limit.map(|rate| Arc::new(Pace::new(rate))),
+            local: options.local.clone().map(|options| Arc::new(Provider::new(options))),
             options,
             work: Notify::new(),
             rubbish: Notify::new(),
@@ -534,6 +544,7 @@ impl Executor {
     pub async fn run(&self, stop: CancellationToken) {
         let inner = &self.0;
         let collector = tokio::spawn(collect::run(Arc::clone(inner), stop.clone()));
+        let tending = inner.local.as_ref().map(|local| tokio::spawn(tend::run(Arc::clone(inner), Arc::clone(local), stop.clone())));
         let mut attempts = JoinSet::new();
         let mut clocks = Clocks::new();
         while !stop.is_cancelled() {
@@ -580,6 +591,9 @@ impl Executor {
             while attempts.join_next().await.is_some() {}
         }
         let _ = collector.await;
+        if let Some(tending) = tending {
+            let _ = tending.await;
+        }
     }
 }
 

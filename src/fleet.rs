@@ -11,7 +11,7 @@ pub use check::{Check, CheckError, ShardCheck, Slots};
 
 use crate::backup::Labels;
 use crate::cluster::window::Windows;
-use crate::cluster::{Adopted, ClusterId, Flavor, FolderId, Health, Host, ONLY_SHARD, Role, ShardNames, Timestamp, Trust, View};
+use crate::cluster::{Adopted, ClusterId, Flavor, FolderId, Health, Host, LocalServers, ONLY_SHARD, Role, ShardNames, Timestamp, Trust, View};
 use crate::redis::facts::Facts;
 use crate::redis::sentinel;
 use crate::redis::source::{self, Rules};
@@ -22,7 +22,7 @@ use crate::secrets::{Key, OpenError, Sealed};
 use chrono::Utc;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -132,6 +132,8 @@ pub struct Definition {
     pub flavor: Flavor,
     /// Times of the week in which no snapshot may start.
     pub no_snapshot: Windows,
+    /// Its servers, where we have started them ourselves.
+    pub local: Option<LocalServers>,
 }
 
 /// The password cannot be read. The path is the configuration's own, and nothing of the content is told.
@@ -212,7 +214,11 @@ impl Definition {
             created_at: row.created_at,
             nodes: nodes?,
             username: connection.username.clone(),
-            password: connection.password.clone().map_or(PasswordSource::Absent, |sealed| PasswordSource::Sealed(sealed, key.cloned())),
+            password: match (&row.local, &connection.password) {
+                (Some(local), _) => PasswordSource::File(Path::new(&local.folder).join(LocalServers::PASSWORD_FILE)),
+                (None, Some(sealed)) => PasswordSource::Sealed(sealed.clone(), key.cloned()),
+                (None, None) => PasswordSource::Absent,
+            },
             tls: tls.transpose()?,
             allow_primary: row.allow_primary,
             allow_output_buffer_risk: false,
@@ -224,6 +230,7 @@ impl Definition {
             is_adopting: row.is_adopting,
             flavor: Flavor::default(),
             no_snapshot: Windows::default(),
+            local: row.local.clone(),
         })
     }
 
@@ -343,7 +350,7 @@ impl Definition {
     }
 }
 
-fn read_password(path: &std::path::Path) -> Result<String, String> {
+fn read_password(path: &Path) -> Result<String, String> {
     use std::io::Read;
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(|fault| fault.kind().to_string())?;
@@ -459,6 +466,11 @@ impl Fleet {
         self.read().values().filter(|entry| entry.definition.origin == Origin::Adopted).count()
     }
 
+    /// How many servers there are that we have started, or are to start.
+    pub fn local_servers(&self) -> usize {
+        self.read().values().filter_map(|entry| Some(entry.definition.local.as_ref()?.hosts.len())).sum()
+    }
+
     /// Makes a cluster known by its record, or follows a change of it. A cluster of the configuration with the same id stays
     /// in its place.
     ///
@@ -499,6 +511,10 @@ impl Fleet {
             && at.elapsed() < FRESH
         {
             return Some(view.clone());
+        }
+        if entry.definition.nodes.is_empty() && entry.definition.sentinel.is_none() {
+            // Its servers have no addresses yet.
+            return Some(entry.definition.unseen());
         }
         let view = match entry.definition.look(PROBE_TIMEOUT).await {
             Ok(topology) => self.shown(&entry.definition, &topology).await,
@@ -546,6 +562,7 @@ mod tests {
             allow_primary: false,
             connection: Connection { nodes: vec![node.to_owned()], username: None, password, trust: None },
             is_adopting: false,
+            local: None,
         }
     }
 

@@ -16,7 +16,7 @@ pub use lineage::{Baseline, Lineage, SKETCH_KEY_BYTES, SketchKey};
 pub use place::{Place, Turn};
 
 use crate::backup::{Backup, BackupId, Name};
-use crate::cluster::{Adopted, ClusterId, FolderId, ShardNames, Timestamp};
+use crate::cluster::{Adopted, ClusterId, FolderId, LocalServers, ShardNames, Timestamp};
 use crate::failure::Failure;
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, Step};
 use async_trait::async_trait;
@@ -264,7 +264,8 @@ pub trait Store: Send + Sync + 'static {
     /// be known, and must not be that of another folder. `AdoptCluster` needs an id
     /// that no cluster has, and of which no other folder has backups or operations (the newest of each decides), and inserts
     /// the record; `UpdateConnection` and `ForgetCluster` need the record; all three need the cluster free of other
-    /// exclusive operations.
+    /// exclusive operations. `RestoreCluster` is to its cluster what an adoption is, with a record that tells servers of this
+    /// machine, and to the backup that it reads what a copy is; `DeleteCluster` needs such a record, and the two before refuse it.
     ///
     /// Durable on return.
     ///
@@ -430,7 +431,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Of clusters: an adoption that succeeds leaves its record, no longer being adopted, else the record goes; a change of
     /// connection that succeeds puts the record that was to be in the place of the one before, else it is forgotten; a
-    /// forgetting that succeeds removes the record.
+    /// forgetting that succeeds removes the record. A restore ends as an adoption does, a deletion as a forgetting.
     ///
     /// # Errors
     ///
@@ -538,6 +539,15 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::Unavailable`], [`Error::Damaged`].
     async fn shard_names(&self, cluster: &ClusterId) -> Result<ShardNames, Error>;
+
+    /// Records where the servers are of the cluster that a restore makes: their addresses as `nodes`, and all else. Nothing is
+    /// started before it is recorded. Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`], [`Error::Cancelling`], [`Error::NoCluster`], [`Error::Invalid`] for other work and for more servers than
+    /// a record has room for, [`Error::Unavailable`].
+    async fn record_servers(&self, id: OperationId, epoch: Epoch, nodes: Vec<String>, servers: LocalServers) -> Result<(), Error>;
 
     /// Gives the shards of a cluster their names, as [`ShardNames::learn`] does, and tells all of them. Durable on return.
     /// Names stay until an adopted cluster is forgotten.

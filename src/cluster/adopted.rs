@@ -1,6 +1,6 @@
 //! A cluster that was made known through the API, as it is recorded.
 
-use super::{ClusterId, FolderId, Timestamp};
+use super::{ClusterId, FolderId, LocalServers, Timestamp};
 use crate::secrets::Sealed;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +28,9 @@ pub struct Adopted {
     pub connection: Connection,
     /// Whether its adoption is under way: the record goes if that fails.
     pub is_adopting: bool,
+    /// Its servers, where we have started them ourselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<LocalServers>,
 }
 
 impl Adopted {

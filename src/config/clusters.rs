@@ -135,6 +135,7 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
         is_adopting: false,
         flavor,
         no_snapshot,
+        local: None,
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
-use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, record};
+use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, record, restore_cluster};
 use crate::artifacts::Folder;
 use crate::backup::BackupId;
 use crate::cluster::Timestamp;
@@ -272,8 +272,8 @@ async fn work(context: &Context) -> End {
             Spec::UndeleteBackup => unbuilt(),
             Spec::VerifyBackup { .. } => unbuilt(),
             Spec::RestoreInto(_) => unbuilt(),
-            Spec::RestoreCluster(_) => unbuilt(),
-            Spec::DeleteCluster => unbuilt(),
+            Spec::RestoreCluster(plan) => restore_cluster::run(context, plan).await,
+            Spec::DeleteCluster => restore_cluster::delete(context).await,
             Spec::UpdateCluster(_) => unbuilt(),
             Spec::CreatePolicy(_) => unbuilt(),
             Spec::DeletePolicy { .. } => unbuilt(),

@@ -24,6 +24,7 @@ mod place;
 mod read;
 mod recent;
 mod rows;
+mod servers;
 mod shards;
 #[cfg(test)]
 mod tests;
@@ -43,7 +44,7 @@ use super::{
     Turn, Zones,
 };
 use crate::backup::{Backup, BackupId, Name};
-use crate::cluster::{Adopted, ClusterId, FolderId, ShardNames, Timestamp};
+use crate::cluster::{Adopted, ClusterId, FolderId, LocalServers, ShardNames, Timestamp};
 use crate::failure::Failure;
 use crate::operation::{Epoch, Fault, Operation, OperationId, Progress, Publication, Step};
 use async_trait::async_trait;
@@ -385,6 +386,10 @@ impl Store for SledStore {
     async fn shard_names(&self, cluster: &ClusterId) -> Result<ShardNames, Error> {
         let cluster = cluster.clone();
         self.read(move |rows| shards::names(rows, &cluster)).await
+    }
+
+    async fn record_servers(&self, id: OperationId, epoch: Epoch, nodes: Vec<String>, servers: LocalServers) -> Result<(), Error> {
+        self.change(move |judge| judge.record_servers(id, epoch, nodes, servers)).await
     }
 
     async fn name_shards(&self, cluster: &ClusterId, found: Vec<Vec<String>>) -> Result<ShardNames, Error> {

@@ -115,6 +115,8 @@ families! {
         "Time that a snapshot waited for others on the same machine, in seconds; those that did not wait are left out.";
     WINDOW_WAITS: Kind::Counter, "redkeep_window_waits_total", [],
         "Times that a backup was put off because no snapshot may start at this time of the week.";
+    LOCAL_STARTS: Kind::Counter, "redkeep_local_server_starts_total", [],
+        "Servers of clusters on this machine that had ended and were started again.";
     SUSPICIONS: Kind::Counter, "redkeep_suspicions_total", [],
         "Backups whose source looked wrong.";
     SNAPSHOT_BYTES: Kind::Counter, "redkeep_snapshot_bytes_total", ["form"],

@@ -189,6 +189,7 @@ fn adopted(time: &Time, folder: &str, cluster: &str, node: &str) -> Adopted {
         allow_primary: false,
         connection: Connection { nodes: vec![node.to_owned()], username: None, password: None, trust: None },
         is_adopting: true,
+        local: None,
     }
 }
 
