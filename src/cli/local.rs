@@ -8,7 +8,7 @@ use crate::pb::{managed, own};
 
 pub(super) async fn restore(session: &Session, args: RestoreCluster) -> Result<(), Error> {
     let backup = session.call(session.backups().get(own::GetBackupRequest { backup_id: args.backup.clone() })).await?;
-    let shards: Vec<&str> = backup.shards.iter().map(|shard| shard.shard_name.as_str()).collect();
+    let shards: Vec<&str> = backup.shards.iter().map(|shard| shard.name.as_str()).collect();
     let request = managed::RestoreClusterRequest {
         backup_id: args.backup,
         name: args.name,
