@@ -12,6 +12,7 @@ mod descriptors;
 mod dev_certs;
 mod error;
 mod json;
+mod local;
 mod operation;
 mod print;
 mod table;
@@ -60,6 +61,11 @@ Examples:
   redkeep cluster adopt --node 10.0.0.1:6379 --node 10.0.0.2:6379 --id shop --wait
   redkeep cluster adopt --node redis-0.example:6379 --username backup --password-file secrets/shop --tls-ca ca.pem --wait
   pass show redis/shop | redkeep cluster adopt --node 10.0.0.1:6379 --username backup --password-file -";
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  redkeep cluster restore BACKUP --name shop-restored --wait
+  redkeep cluster restore BACKUP --name shop-restored --replicas 1 --version 8.0-valkey --wait";
 
 const UPDATE_EXAMPLES: &str = "\
 Examples:
@@ -384,6 +390,57 @@ pub enum ClusterCommand {
     UpdateConnection(UpdateConnection),
     /// Forget an adopted cluster. Its servers go on, its backups stay.
     Forget(ForgetCluster),
+    /// Restore a backup to a cluster of its own, on servers that the service starts on its machine.
+    ///
+    /// The service must have a folder for such clusters, [local] root in its configuration. Their password lies in the file
+    /// `password` of the cluster's folder there.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(RestoreCluster),
+    /// Delete a cluster that was restored on the machine of the service, with its servers and all their data. Its backups stay.
+    Delete(DeleteCluster),
+}
+
+/// Arguments of `cluster restore`.
+#[derive(Args, Debug)]
+pub struct RestoreCluster {
+    /// Backup.
+    #[arg(value_name = "BACKUP")]
+    pub backup: String,
+    /// Name of the new cluster, unique in the folder; its identifier, too, where it can be one that is free.
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Folder of the new cluster; that of the backup otherwise.
+    #[arg(long, value_name = "ID")]
+    pub to_folder: Option<String>,
+    /// Replicas of each shard.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=16))]
+    pub replicas: u32,
+    /// Version of the servers, such as 7.2 or 8.0-valkey; any that can load the backup otherwise.
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// Keep no log of changes on disk: a server that ends begins again with what was restored.
+    #[arg(long)]
+    pub no_persistence: bool,
+    /// What it is, for a person.
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
+    /// A label; may be given several times.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = arguments::label)]
+    pub labels: Vec<(String, String)>,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Arguments of `cluster delete`.
+#[derive(Args, Debug)]
+pub struct DeleteCluster {
+    /// Cluster.
+    #[arg(value_name = "CLUSTER")]
+    pub id: String,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
 }
 
 /// Arguments of `cluster adopt`.

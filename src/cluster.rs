@@ -5,11 +5,13 @@
 
 mod adopted;
 pub mod calendar;
+mod local;
 pub mod policy;
 mod shards;
 pub mod window;
 
 pub use adopted::{Adopted, Connection, Trust};
+pub use local::{LocalHost, LocalServers};
 pub use shards::{SHARDS, ShardNames};
 
 use chrono::{DateTime, Utc};

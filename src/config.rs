@@ -9,6 +9,7 @@ mod auth;
 mod buckets;
 mod clusters;
 mod engines;
+mod local;
 mod memstore;
 mod names;
 mod pipeline;
@@ -217,6 +218,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
         rate_limit: pipeline.rate_limit,
         side_password_hashes: pipeline.side_password_hashes,
         engines: engines::read(root.section("engines"), base),
+        local: local::read(root.section("local"), base),
     };
     section.end();
 
@@ -311,6 +313,30 @@ mod tests {
         assert_eq!((cluster.id.as_str(), cluster.folder_id.as_str(), cluster.name.as_str()), ("demo", "default", "demo"));
         assert_eq!(cluster.nodes[1].memory_limit, Some(2 << 30));
         assert_eq!(cluster.password, PasswordSource::File("/etc/redkeep/secrets/demo".into()));
+    }
+
+    #[test]
+    fn clusters_are_kept_here_where_a_folder_is_named() {
+        let local = |text: &str| read(text).map(|config| config.executor.local);
+        assert_eq!(local("").unwrap(), None);
+        assert_eq!(local("[local]\nmax_servers = 3").unwrap(), None);
+        let set =
+            local("[local]\nroot = \"clusters\"\nports = \"20000-20009\"\nbind = \"127.0.0.2\"\nmax_servers = 3\nmemory_limit = \"2GiB\"").unwrap().unwrap();
+        assert_eq!((set.root.as_path(), set.ports, set.most_servers), (Path::new("/etc/redkeep/clusters"), 20_000..=20_009, 3));
+        assert_eq!((set.bind.to_string().as_str(), set.memory_limit), ("127.0.0.2", Some(2 << 30)));
+        for (line, key) in [
+            ("root = \"\"", "root"),
+            ("ports = \"1-2\"", "ports"),
+            ("ports = \"20000\"", "ports"),
+            ("ports = \"50000-60000\"", "ports"),
+            ("bind = \"0.0.0.0\"", "bind"),
+            ("max_servers = 0", "max_servers"),
+            ("memory_limit = \"1KiB\"", "memory_limit"),
+            ("password = \"x\"", "password"),
+        ] {
+            let faults = local(&format!("[local]\n{line}")).unwrap_err();
+            assert!(matches!(faults.as_slice(), [only] if only.starts_with(&format!("local.{key}: "))), "{line}: {faults:?}");
+        }
     }
 
     #[test]

@@ -24,15 +24,18 @@ mod import;
 mod permit;
 mod plan;
 mod record;
+mod restore_cluster;
 mod shards;
 mod side;
 mod stored;
 mod suspect;
+mod tend;
 mod window;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
 pub use download::{File, Files, Unreadable};
 pub use plan::Scheduled;
+pub use restore_cluster::{BadVersion, Restoration, Wanted};
 
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;
@@ -40,6 +43,7 @@ use crate::backup::{Backup, BackupId, Labels, Name, Source};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::failure::Reason;
 use crate::fleet::{Definition, Fleet};
+use crate::local::{self, Provider};
 use crate::operation::{Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Policy, Progress, Spec, State, Tally};
 use crate::snapshot::Pace;
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
@@ -101,6 +105,8 @@ pub struct Options {
     pub side_password_hashes: bool,
     /// Server programs of this machine; those on the path when there is none.
     pub engines: Vec<PathBuf>,
+    /// How clusters are kept on this machine; none are when it is absent.
+    pub local: Option<local::Options>,
 }
 
 impl Default for Options {
@@ -118,6 +124,7 @@ impl Default for Options {
             rate_limit: None,
             side_password_hashes: false,
             engines: Vec::new(),
+            local: None,
         }
     }
 }
@@ -164,6 +171,8 @@ struct Inner {
     store: Arc<dyn Store>,
     fleet: Arc<Fleet>,
     storage: Storage,
+    /// The clusters on this machine.
+    local: Option<Arc<Provider>>,
     options: Options,
     /// Work may be due.
     work: Notify,
@@ -211,6 +220,7 @@ impl Executor {
             fleet,
             storage,
             pace: options.rate_limit.map(|rate| Arc::new(Pace::new(rate))),
+            local: options.local.clone().map(|options| Arc::new(Provider::new(options))),
             options,
             work: Notify::new(),
             rubbish: Notify::new(),
@@ -547,6 +557,7 @@ impl Executor {
     pub async fn run(&self, stop: CancellationToken) {
         let inner = &self.0;
         let collector = tokio::spawn(collect::run(Arc::clone(inner), stop.clone()));
+        let tending = inner.local.as_ref().map(|local| tokio::spawn(tend::run(Arc::clone(inner), Arc::clone(local), stop.clone())));
         let mut attempts = JoinSet::new();
         let mut clocks = Clocks::new();
         while !stop.is_cancelled() {
@@ -593,6 +604,9 @@ impl Executor {
             while attempts.join_next().await.is_some() {}
         }
         let _ = collector.await;
+        if let Some(tending) = tending {
+            let _ = tending.await;
+        }
     }
 }
 

@@ -47,6 +47,12 @@ pub enum Reason {
     TargetExists,
     /// The backup is encrypted, and there is no key to read it with.
     BackupEncrypted,
+    /// No server program of this machine can load the dump.
+    NoEngine,
+    /// This machine has too little room for servers: memory, disk or ports.
+    LocalRoom,
+    /// A server of this machine does not start, load or join as it should.
+    LocalServer,
     /// No attempt could start before the deadline.
     DeadlineExceeded,
     /// The process died several times while it worked on this.
@@ -61,7 +67,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::SourceUnreachable,
         Self::SourceCredentials,
         Self::SourceCertificate,
@@ -80,6 +86,9 @@ impl Reason {
         Self::StorageCorrupt,
         Self::TargetExists,
         Self::BackupEncrypted,
+        Self::NoEngine,
+        Self::LocalRoom,
+        Self::LocalServer,
         Self::DeadlineExceeded,
         Self::Poisoned,
         Self::ForkBudget,
@@ -108,6 +117,9 @@ impl Reason {
             Self::StorageCorrupt => "STORAGE_CORRUPT",
             Self::TargetExists => "TARGET_EXISTS",
             Self::BackupEncrypted => "BACKUP_ENCRYPTED",
+            Self::NoEngine => "NO_ENGINE",
+            Self::LocalRoom => "LOCAL_ROOM",
+            Self::LocalServer => "LOCAL_SERVER",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Poisoned => "POISONED",
             Self::ForkBudget => "FORK_BUDGET",

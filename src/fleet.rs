@@ -13,7 +13,7 @@ use crate::backup::Labels;
 use crate::cluster::calendar::{self, Calendar};
 use crate::cluster::policy::{Plan, Policy};
 use crate::cluster::window::Windows;
-use crate::cluster::{Adopted, ClusterId, Flavor, FolderId, Health, Host, ONLY_SHARD, Role, ShardNames, Timestamp, Trust, View};
+use crate::cluster::{Adopted, ClusterId, Flavor, FolderId, Health, Host, LocalServers, ONLY_SHARD, Role, ShardNames, Timestamp, Trust, View};
 use crate::redis::facts::Facts;
 use crate::redis::sentinel;
 use crate::redis::source::{self, Rules};
@@ -24,7 +24,7 @@ use crate::secrets::{Key, OpenError, Sealed};
 use chrono::Utc;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -138,6 +138,8 @@ pub struct Definition {
     pub plan: Plan,
     /// Its retention policies.
     pub policies: Vec<Policy>,
+    /// Its servers, where we have started them ourselves.
+    pub local: Option<LocalServers>,
 }
 
 /// The password cannot be read. The path is the configuration's own, and nothing of the content is told.
@@ -218,7 +220,11 @@ impl Definition {
             created_at: row.created_at,
             nodes: nodes?,
             username: connection.username.clone(),
-            password: connection.password.clone().map_or(PasswordSource::Absent, |sealed| PasswordSource::Sealed(sealed, key.cloned())),
+            password: match (&row.local, &connection.password) {
+                (Some(local), _) => PasswordSource::File(Path::new(&local.folder).join(LocalServers::PASSWORD_FILE)),
+                (None, Some(sealed)) => PasswordSource::Sealed(sealed.clone(), key.cloned()),
+                (None, None) => PasswordSource::Absent,
+            },
             tls: tls.transpose()?,
             allow_primary: row.allow_primary,
             allow_output_buffer_risk: false,
@@ -232,6 +238,7 @@ impl Definition {
             no_snapshot: Windows::default(),
             plan: row.plan.clone(),
             policies: Vec::new(),
+            local: row.local.clone(),
         })
     }
 
@@ -371,7 +378,7 @@ impl Definition {
     }
 }
 
-fn read_password(path: &std::path::Path) -> Result<String, String> {
+fn read_password(path: &Path) -> Result<String, String> {
     use std::io::Read;
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(|fault| fault.kind().to_string())?;
@@ -487,8 +494,13 @@ impl Fleet {
         self.read().values().filter(|entry| entry.definition.origin == Origin::Adopted).count()
     }
 
-    /// Makes a cluster known by its record and its retention policies, or follows a change of it. A cluster of the configuration with the same id stays
-    /// in its place.
+    /// How many servers there are that we have started, or are to start.
+    pub fn local_servers(&self) -> usize {
+        self.read().values().filter_map(|entry| Some(entry.definition.local.as_ref()?.hosts.len())).sum()
+    }
+
+    /// Makes a cluster known by its record and its retention policies, or follows a change of it. A cluster of the configuration
+    /// with the same id stays in its place.
     ///
     /// # Errors
     ///
@@ -527,6 +539,10 @@ impl Fleet {
             && at.elapsed() < FRESH
         {
             return Some(view.clone());
+        }
+        if entry.definition.nodes.is_empty() && entry.definition.sentinel.is_none() {
+            // Its servers have no addresses yet.
+            return Some(entry.definition.unseen());
         }
         let view = match entry.definition.look(PROBE_TIMEOUT).await {
             Ok(topology) => self.shown(&entry.definition, &topology).await,
@@ -575,6 +591,7 @@ mod tests {
             connection: Connection { nodes: vec![node.to_owned()], username: None, password, trust: None },
             is_adopting: false,
             plan: Plan::default(),
+            local: None,
         }
     }
 

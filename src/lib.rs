@@ -67,6 +67,8 @@
 //!   record        changing and deleting a backup's record
 //!   plan          changing what is told of a cluster and when its backups are taken
 //!   adopt         making a cluster known, changing how it is reached, forgetting it
+//!   restore_cluster  a backup becomes a cluster of its own on this machine; deleting one
+//!   tend          looking after the clusters on this machine
 //!   collect       removing files that belong to no backup
 //!   download      what of a finished backup can be read, and its bytes
 //!   fault         what a failure means for the next attempt
@@ -83,6 +85,11 @@
 //! fleet         the clusters that are known, and the last look at each
 //!   check         what a backup would meet
 //!   names         the names of shards, remembered
+//! local         clusters on this machine: folders, ports and lives of servers that we start and keep up
+//!   files         what a server is started on
+//!   dump          the dump that it loads
+//!   process       which processes are servers of ours
+//!   ready         waiting for what a server is to become
 //! artifacts     keys, uploads in parts, manifest and facts
 //!   place         where a root is: a folder, or a prefix in the bucket of a store
 //!   root          one root, whatever its kind
@@ -138,7 +145,7 @@
 //! cli, api, config
 //! schedule
 //! executor
-//! snapshot, store, fleet
+//! snapshot, store, fleet, local
 //! artifacts, redis
 //! operation, rdb, auth, audit, links
 //! cluster, backup, failure, secrets
@@ -182,6 +189,7 @@ pub mod failure;
 pub mod fleet;
 pub mod gateway;
 pub mod links;
+pub mod local;
 pub mod memstore;
 pub mod offline;
 pub mod operation;

@@ -19,7 +19,7 @@ pub use planned::{Planned, Run};
 
 use crate::backup::{Backup, BackupId, Name};
 use crate::cluster::policy::Policy;
-use crate::cluster::{Adopted, ClusterId, FolderId, ShardNames, Timestamp};
+use crate::cluster::{Adopted, ClusterId, FolderId, LocalServers, ShardNames, Timestamp};
 use crate::failure::Failure;
 use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, Step};
 use async_trait::async_trait;
@@ -278,6 +278,8 @@ pub trait Store: Send + Sync + 'static {
     /// the record; `UpdateConnection` and `ForgetCluster` need the record; all three need the cluster free of other
     /// exclusive operations. `UpdateCluster`, `CreatePolicy` and `DeletePolicy` need the record, and none of these three under way;
     /// backups are no obstacle. A new policy needs a name that no other of the cluster has, and is there from the acceptance on.
+    /// `RestoreCluster` is to its cluster what an adoption is, with a record that tells servers of this
+    /// machine, and to the backup that it reads what a copy is; `DeleteCluster` needs such a record, and the two before refuse it.
     ///
     /// Durable on return.
     ///
@@ -446,6 +448,7 @@ pub trait Store: Send + Sync + 'static {
     /// forgetting that succeeds removes the record, with the cluster's policies and what was planned. A change of what is told
     /// of a cluster that succeeds changes the record as it is then, beside whatever else has changed it; so does a change of
     /// connection. A policy goes when its creation does not succeed, or its deletion does.
+    /// A restore ends as an adoption does, a deletion as a forgetting.
     ///
     /// # Errors
     ///
@@ -575,6 +578,15 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::Unavailable`], [`Error::Damaged`].
     async fn shard_names(&self, cluster: &ClusterId) -> Result<ShardNames, Error>;
+
+    /// Records where the servers are of the cluster that a restore makes: their addresses as `nodes`, and all else. Nothing is
+    /// started before it is recorded. Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`], [`Error::Cancelling`], [`Error::NoCluster`], [`Error::Invalid`] for other work and for more servers than
+    /// a record has room for, [`Error::Unavailable`].
+    async fn record_servers(&self, id: OperationId, epoch: Epoch, nodes: Vec<String>, servers: LocalServers) -> Result<(), Error>;
 
     /// Gives the shards of a cluster their names, as [`ShardNames::learn`] does, and tells all of them. Durable on return.
     /// Names stay until an adopted cluster is forgotten.

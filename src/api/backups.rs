@@ -205,7 +205,7 @@ fn changes(request: own::UpdateBackupRequest) -> Result<BackupChanges, Status> {
 
 impl Api {
     /// The backup with this id, in any state, if the caller may touch it.
-    async fn backup(&self, grant: &Grant, id: &str) -> Result<Backup, Status> {
+    pub(super) async fn backup(&self, grant: &Grant, id: &str) -> Result<Backup, Status> {
         let backup = self.executor.store().backup(request::backup_id(id)?).await.map_err(|error| status::store(error, "backup", id))?;
         grant.folder(&backup.folder_id).map_err(|denied| status::denied(denied, "backup", id))?;
         Ok(backup)

@@ -49,6 +49,14 @@ impl managed::cluster_service_server::ClusterService for Api {
         Ok(Response::new(convert::operation(&operation)))
     }
 
+    async fn restore(&self, request: Request<managed::RestoreClusterRequest>) -> Result<Response<wire::Operation>, Status> {
+        self.restore_cluster(request).await
+    }
+
+    async fn delete(&self, request: Request<managed::DeleteClusterRequest>) -> Result<Response<wire::Operation>, Status> {
+        self.delete_cluster(request).await
+    }
+
     async fn list_operations(
         &self,
         request: Request<managed::ListClusterOperationsRequest>,

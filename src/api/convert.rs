@@ -220,6 +220,7 @@ pub(super) fn cluster(view: &View) -> managed::Cluster {
         }),
         is_ha: view.hosts.len() > 1,
         tls_enabled: view.tls_enabled,
+        sharded: view.cluster_mode,
         ..Default::default()
     }
 }

@@ -145,6 +145,12 @@ pub(super) fn refusal(refused: Refused, id: &str) -> Status {
         Refused::Record(BadRecord::Tls(fault)) => status::invalid("connection.tls_ca", fault.to_string()),
         Refused::TooLong(_) => status::invalid("connection", format!("is too long: {message}")),
         Refused::TooMany => status::quota("clusters", message),
+        Refused::TooManyServers { .. } => status::quota("servers", message),
+        Refused::Local(_) | Refused::Elsewhere(_) => status::precondition("SERVERS", id, message),
+        Refused::NoLocal => status::precondition("LOCAL", "[local] root", message),
+        Refused::Shards(_) => status::precondition("SHARDS", id, message),
+        Refused::Hosts(_) => status::invalid("host_specs", message),
+        Refused::NameTaken(name) => status::name_taken(&name, message),
         Refused::Store(error) => status::store(error, "cluster", id),
     }
 }

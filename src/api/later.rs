@@ -11,8 +11,6 @@ const ADOPT: &str = "Redkeep starts no servers; make a cluster that runs known w
 const NOT_OURS: &str = "Redkeep does not run this cluster; use the tools that run your servers";
 const CONFIGURED: &str = "use redkeep.v1.FleetService.UpdateConnection for a cluster that was adopted; one of the configuration file is described \
     there, under [[clusters]]";
-const FORGET: &str = "use redkeep.v1.FleetService.ForgetCluster for a cluster that was adopted, or take it out of the configuration file; its servers go \
-    on and its backups stay";
 const MAINTENANCE: &str = "Redkeep plans no maintenance; use the tools that run your servers";
 const ACCESS: &str = "roles are given by folder, not by cluster: in the token file with `redkeep token create`, in the claim redkeep_roles of a JWT, or \
     under [[auth.service_accounts]]";
@@ -24,7 +22,7 @@ const LOGS: &str = "read the log on the server itself";
 const RESHARDING: &str = "use redis-cli --cluster on the servers";
 
 /// What to say of each call, in order of its path.
-const SENTENCES: [(&str, &str); 42] = [
+const SENTENCES: [(&str, &str); 40] = [
     ("/redkeep.v1.BackupService/PlanExpiry", "look at `expires_at` of each backup in redkeep.v1.BackupService.List"),
     ("/redkeep.v1.BackupService/RestoreInto", "decompress the artifact with zstd and start a server on it; the README shows how"),
     ("/redkeep.v1.BackupService/Undelete", "copy the files from storage before `purge_at`; redkeep.v1.BackupService.Get shows both `purge_at` and `path`"),
@@ -42,7 +40,6 @@ const SENTENCES: [(&str, &str); 42] = [
     ("/yandex.cloud.mdb.redis.v1.ClusterService/AddHosts", NOT_OURS),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/AddShard", RESHARDING),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/Create", ADOPT),
-    ("/yandex.cloud.mdb.redis.v1.ClusterService/Delete", FORGET),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/DeleteHosts", NOT_OURS),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/DeleteShard", RESHARDING),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/EnableSharding", RESHARDING),
@@ -51,7 +48,6 @@ const SENTENCES: [(&str, &str); 42] = [
     ("/yandex.cloud.mdb.redis.v1.ClusterService/Move", CONFIGURED),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/Rebalance", RESHARDING),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/RescheduleMaintenance", MAINTENANCE),
-    ("/yandex.cloud.mdb.redis.v1.ClusterService/Restore", "decompress the artifact with zstd and start a server on it; the README shows how"),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/SetAccessBindings", ACCESS),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/Start", NOT_OURS),
     ("/yandex.cloud.mdb.redis.v1.ClusterService/StartFailover", "use the FAILOVER command of the server, or its Sentinel or cluster tools"),
@@ -99,7 +95,7 @@ mod tests {
     use tower::ServiceExt;
 
     /// Every call that is built.
-    const BUILT: [&str; 38] = [
+    const BUILT: [&str; 40] = [
         "/redkeep.v1.BackupService/Copy",
         "/redkeep.v1.BackupService/Create",
         "/redkeep.v1.BackupService/Delete",
@@ -128,6 +124,7 @@ mod tests {
         "/yandex.cloud.mdb.redis.v1.BackupService/Get",
         "/yandex.cloud.mdb.redis.v1.BackupService/List",
         "/yandex.cloud.mdb.redis.v1.ClusterService/Backup",
+        "/yandex.cloud.mdb.redis.v1.ClusterService/Delete",
         "/yandex.cloud.mdb.redis.v1.ClusterService/Get",
         "/yandex.cloud.mdb.redis.v1.ClusterService/GetShard",
         "/yandex.cloud.mdb.redis.v1.ClusterService/List",
@@ -136,6 +133,7 @@ mod tests {
         "/yandex.cloud.mdb.redis.v1.ClusterService/ListOperations",
         "/yandex.cloud.mdb.redis.v1.ClusterService/ListShards",
         "/yandex.cloud.mdb.redis.v1.ClusterService/Update",
+        "/yandex.cloud.mdb.redis.v1.ClusterService/Restore",
         "/yandex.cloud.operation.OperationService/Cancel",
         "/yandex.cloud.operation.OperationService/Get",
     ];

@@ -54,6 +54,11 @@ pub(super) fn cluster_taken(id: &str) -> Status {
     )
 }
 
+/// The folder has a cluster of this name.
+pub(super) fn name_taken(name: &str, message: String) -> Status {
+    Status::with_error_details(Code::AlreadyExists, message, ErrorDetails::with_resource_info("cluster", name, "", "the name is taken"))
+}
+
 /// There are as many as may be.
 pub(super) fn quota(subject: &str, message: impl Into<String>) -> Status {
     let message = message.into();
@@ -178,13 +183,17 @@ pub(super) fn store(error: store::Error, kind: &str, subject: &str) -> Status {
 /// The code of a failed operation.
 fn code(reason: Reason) -> Code {
     match reason {
-        Reason::SourceUnreachable | Reason::SourceNotReady | Reason::SourceTopology | Reason::SourceSave | Reason::SnapshotCut | Reason::StorageUnavailable => {
-            Code::Unavailable
-        }
+        Reason::SourceUnreachable
+        | Reason::SourceNotReady
+        | Reason::SourceTopology
+        | Reason::SourceSave
+        | Reason::SnapshotCut
+        | Reason::StorageUnavailable
+        | Reason::LocalServer => Code::Unavailable,
         Reason::SourceCredentials | Reason::SourceCertificate => Code::Unauthenticated,
         Reason::SourcePermission | Reason::StorageDenied => Code::PermissionDenied,
-        Reason::SourceRole | Reason::SourceVersion | Reason::BackupEncrypted => Code::FailedPrecondition,
-        Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget => Code::ResourceExhausted,
+        Reason::SourceRole | Reason::SourceVersion | Reason::BackupEncrypted | Reason::NoEngine => Code::FailedPrecondition,
+        Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget | Reason::LocalRoom => Code::ResourceExhausted,
         Reason::SnapshotCorrupt | Reason::StorageCorrupt => Code::DataLoss,
         Reason::TargetExists => Code::AlreadyExists,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,

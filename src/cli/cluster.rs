@@ -3,7 +3,7 @@
 use super::client::Session;
 use super::error::{Error, Exit};
 use super::table::{self, Facts, Grid};
-use super::{ClusterCommand, Output, adopt, json, print, text};
+use super::{ClusterCommand, Output, adopt, json, local, print, text};
 use crate::pb::{managed, own};
 use chrono::{DateTime, Utc};
 use managed::{Cluster, Host};
@@ -19,6 +19,8 @@ pub(super) async fn run(session: &Session, command: ClusterCommand) -> Result<()
         ClusterCommand::Adopt(args) => adopt::adopt(session, args).await,
         ClusterCommand::UpdateConnection(args) => adopt::update_connection(session, args).await,
         ClusterCommand::Forget(args) => adopt::forget(session, args).await,
+        ClusterCommand::Restore(args) => local::restore(session, args).await,
+        ClusterCommand::Delete(args) => local::delete(session, args).await,
     }
 }
 

@@ -122,7 +122,7 @@ fn outcome(operation: &Operation) -> Result<String, Error> {
                 let (id, cluster) = (text::escape(&backup.id), text::escape(&backup.cluster_id));
                 return Ok(format!("backup {id} of cluster {cluster} is {state}: {size}, {keys} keys, level {level}, in {took}"));
             }
-            if let Some(cluster) = response::<pb::managed::Cluster>(any).filter(|_| about.backup_id.is_empty()) {
+            if let Some(cluster) = response::<pb::managed::Cluster>(any).filter(|_| about.backup_id.is_empty() || about.kind == "RestoreClusterMetadata") {
                 let (id, health) = (text::escape(&cluster.id), table::known(cluster.health().as_str_name()));
                 return Ok(format!("{}: done in {took}; cluster {id} was seen with health {health}", text::escape(&operation.description)));
             }

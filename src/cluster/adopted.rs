@@ -1,7 +1,7 @@
 //! A cluster that was made known through the API, as it is recorded.
 
 use super::policy::Plan;
-use super::{ClusterId, FolderId, Timestamp};
+use super::{ClusterId, FolderId, LocalServers, Timestamp};
 use crate::secrets::Sealed;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,6 +32,9 @@ pub struct Adopted {
     /// When its backups are taken by themselves, and how long they are kept.
     #[serde(default)]
     pub plan: Plan,
+    /// Its servers, where we have started them ourselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<LocalServers>,
 }
 
 impl Adopted {

@@ -140,6 +140,7 @@ fn cluster(section: &mut Section<'_>, base: &Path, modified: DateTime<Utc>, ids:
         no_snapshot,
         plan,
         policies,
+        local: None,
     })
 }
 

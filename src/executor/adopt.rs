@@ -71,6 +71,39 @@ pub enum Refused {
     /// The record has too many bytes.
     #[error("the cluster with its connection takes {0} bytes, the limit is {limit}; give fewer nodes, or fewer certificates", limit = Adopted::BYTES)]
     TooLong(usize),
+    /// The cluster's servers are ours: it is deleted with them.
+    #[error("cluster {0} runs on servers that Redkeep has started; delete it with them by ClusterService.Delete, or leave it as it is")]
+    Local(ClusterId),
+    /// The cluster's servers are not ours.
+    #[error(
+        "the servers of cluster {0} were not started by Redkeep, which deletes only its own; use redkeep.v1.FleetService.ForgetCluster for a cluster that was \
+         adopted, or take it out of the configuration file; its servers go on and its backups stay"
+    )]
+    Elsewhere(ClusterId),
+    /// Nothing is restored to clusters of this machine.
+    #[error("no cluster is kept on this machine: the configuration names no folder for them; name one in [local] root")]
+    NoLocal,
+    /// The dumps do not tell which slots they were of.
+    #[error("the {0} dumps of the backup do not tell which slots were whose, so they make no cluster; restore them by key")]
+    Shards(usize),
+    /// The servers do not fit the shards.
+    #[error("{0}")]
+    Hosts(String),
+    /// The folder has a cluster of this name.
+    #[error("the folder has a cluster named {0} already; choose another name")]
+    NameTaken(String),
+    /// There would be more servers on this machine than may be.
+    #[error(
+        "{have} servers are kept on this machine already, with {more} more there would be more than {most}; delete a cluster, or raise [local] max_servers"
+    )]
+    TooManyServers {
+        /// Servers that there are.
+        have: usize,
+        /// Servers that are to be.
+        more: usize,
+        /// Most that may be.
+        most: usize,
+    },
     /// As many clusters are adopted as may be.
     #[error("{CLUSTERS} clusters are adopted already; forget one first")]
     TooMany,
@@ -97,7 +130,7 @@ impl Executor {
         let name = name.unwrap_or_else(|| id.to_string());
         let created_at = operation.created_at;
         let plan = Plan::default();
-        let row = Adopted { id, folder_id, name, description, labels, zone, created_at, allow_primary, connection, is_adopting: true, plan };
+        let row = Adopted { id, folder_id, name, description, labels, zone, created_at, allow_primary, connection, is_adopting: true, plan, local: None };
         self.submit_cluster(operation, Some(row), caller).await
     }
 
@@ -132,6 +165,10 @@ impl Executor {
     /// An operation that changes a cluster which is known.
     pub(super) fn changing(&self, cluster: &Definition, spec: Spec, caller: &Caller) -> Result<Operation, Refused> {
         check_origin(cluster)?;
+        // What is told of a cluster can be changed, whoever runs its servers.
+        if cluster.local.is_some() && matches!(spec, Spec::UpdateConnection | Spec::ForgetCluster) {
+            return Err(Refused::Local(cluster.id.clone()));
+        }
         let mut operation = self.operation(cluster.folder_id.clone(), cluster.id.clone(), None, Door::Redkeep, spec, caller);
         operation.zone = cluster.zone.clone();
         Ok(operation)
@@ -157,14 +194,27 @@ impl Executor {
         }
         // Nobody sees the operation before the fleet shows what it changed.
         let _turn = self.0.cluster_changes.lock().await;
-        if operation.spec == Spec::AdoptCluster && self.0.fleet.adopted() >= CLUSTERS {
+        if matches!(operation.spec, Spec::AdoptCluster | Spec::RestoreCluster(_)) && self.0.fleet.adopted() >= CLUSTERS {
             return Err(Refused::TooMany);
         }
+        self.check_local(&operation, row.as_ref())?;
         let id = operation.cluster_id.clone();
         let create = Create { operation, draft: None, cluster: row, idempotency: caller.idempotency() };
         let operation = self.submit(create).await?;
         self.0.follow(&id).await;
         Ok(operation)
+    }
+
+    /// Whether there is room for the servers of a cluster that is to be restored here, and its name is free. Asked in the turn
+    /// of whoever changes clusters.
+    fn check_local(&self, operation: &Operation, row: Option<&Adopted>) -> Result<(), Refused> {
+        let Some((row, servers)) = row.and_then(|row| Some((row, row.local.as_ref()?))) else { return Ok(()) };
+        if self.0.fleet.list(&operation.folder_id).iter().any(|cluster| cluster.name == row.name) {
+            return Err(Refused::NameTaken(row.name.clone()));
+        }
+        let most = self.0.options.local.as_ref().ok_or(Refused::NoLocal)?.most_servers;
+        let (have, more) = (self.0.fleet.local_servers(), servers.hosts.len());
+        if have + more > most { Err(Refused::TooManyServers { have, more, most }) } else { Ok(()) }
     }
 
     /// Makes the clusters known that were adopted before. Asked once, before anything is served.

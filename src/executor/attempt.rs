@@ -2,7 +2,7 @@
 //!
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
-use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, plan, record};
+use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, plan, record, restore_cluster};
 use crate::artifacts::Folder;
 use crate::backup::BackupId;
 use crate::cluster::Timestamp;
@@ -272,11 +272,11 @@ async fn work(context: &Context) -> End {
             Spec::UndeleteBackup => unbuilt(),
             Spec::VerifyBackup { .. } => unbuilt(),
             Spec::RestoreInto(_) => unbuilt(),
-            Spec::RestoreCluster(_) => unbuilt(),
-            Spec::DeleteCluster => unbuilt(),
             Spec::UpdateCluster(changes) => plan::update_cluster(context, changes).await,
             Spec::CreatePolicy(policy) => plan::create_policy(context, policy).await,
             Spec::DeletePolicy { .. } => plan::delete_policy(context).await,
+            Spec::RestoreCluster(plan) => restore_cluster::run(context, plan).await,
+            Spec::DeleteCluster => restore_cluster::delete(context).await,
         }
     };
     tokio::pin!(doing);

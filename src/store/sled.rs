@@ -25,6 +25,7 @@ mod plan;
 mod read;
 mod recent;
 mod rows;
+mod servers;
 mod shards;
 #[cfg(test)]
 mod tests;
@@ -45,7 +46,7 @@ use super::{
 };
 use crate::backup::{Backup, BackupId, Name};
 use crate::cluster::policy::Policy;
-use crate::cluster::{Adopted, ClusterId, FolderId, ShardNames, Timestamp};
+use crate::cluster::{Adopted, ClusterId, FolderId, LocalServers, ShardNames, Timestamp};
 use crate::failure::Failure;
 use crate::operation::{Epoch, Fault, Operation, OperationId, Progress, Publication, Step};
 use async_trait::async_trait;
@@ -402,6 +403,10 @@ impl Store for SledStore {
     async fn shard_names(&self, cluster: &ClusterId) -> Result<ShardNames, Error> {
         let cluster = cluster.clone();
         self.read(move |rows| shards::names(rows, &cluster)).await
+    }
+
+    async fn record_servers(&self, id: OperationId, epoch: Epoch, nodes: Vec<String>, servers: LocalServers) -> Result<(), Error> {
+        self.change(move |judge| judge.record_servers(id, epoch, nodes, servers)).await
     }
 
     async fn name_shards(&self, cluster: &ClusterId, found: Vec<Vec<String>>) -> Result<ShardNames, Error> {

@@ -117,6 +117,8 @@ families! {
         "Times that a backup was put off because no snapshot may start at this time of the week.";
     SCHEDULED: Kind::Counter, "redkeep_scheduled_backups_total", ["event"],
         "Scheduled backups: `started`, one for each operation; then `succeeded`, `retried` by another operation or `failed` for good; `missed` when never begun.";
+    LOCAL_STARTS: Kind::Counter, "redkeep_local_server_starts_total", [],
+        "Servers of clusters on this machine that had ended and were started again.";
     SUSPICIONS: Kind::Counter, "redkeep_suspicions_total", [],
         "Backups whose source looked wrong.";
     SNAPSHOT_BYTES: Kind::Counter, "redkeep_snapshot_bytes_total", ["form"],

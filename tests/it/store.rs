@@ -190,6 +190,7 @@ fn adopted(time: &Time, folder: &str, cluster: &str, node: &str) -> Adopted {
         connection: Connection { nodes: vec![node.to_owned()], username: None, password: None, trust: None },
         is_adopting: true,
         plan: Default::default(),
+        local: None,
     }
 }
 

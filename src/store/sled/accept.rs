@@ -39,11 +39,14 @@ impl Judge {
             (Spec::UndeleteBackup, _) => return Err(unbuilt()),
             (Spec::VerifyBackup { .. }, _) => drop(self.read_backup(operation.backup_id.ok_or(Error::NoBackup)?, &operation)?),
             (Spec::RestoreInto(_), _) => return Err(unbuilt()),
-            (Spec::RestoreCluster(_), _) => return Err(unbuilt()),
-            (Spec::DeleteCluster, _) => return Err(unbuilt()),
             (Spec::UpdateCluster(_), _) => self.accept_cluster_change(&operation)?,
             (Spec::CreatePolicy(policy), _) => self.accept_policy(&operation, policy)?,
             (Spec::DeletePolicy { policy_id }, _) => self.accept_policy_deletion(&operation, policy_id)?,
+            (Spec::RestoreCluster(plan), _) => {
+                self.read_backup(plan.source, &operation)?;
+                self.accept_cluster(&operation, cluster)?;
+            }
+            (Spec::DeleteCluster, _) => self.accept_cluster(&operation, cluster)?,
         }
         if let Some(idempotency) = &idempotency {
             let hash = hash(idempotency);
@@ -132,14 +135,19 @@ impl Judge {
         self.rows.write(hold, &operation.id)
     }
 
-    /// The record as it is to be goes with an adoption and a change of connection, as the check has seen to.
+    /// The record as it is to be goes with an adoption, a restore and a change of connection, as the check has seen to. Servers that
+    /// were started here go with their cluster: it is deleted, and never forgotten or reached elsewhere.
     fn accept_cluster(&mut self, operation: &Operation, cluster: Option<Adopted>) -> Result<(), Error> {
         let id = &operation.cluster_id;
         let known = self.rows.cluster(id)?;
         match (&operation.spec, &known) {
-            (Spec::AdoptCluster, None) if !self.is_used_elsewhere(operation)? => {}
-            (Spec::AdoptCluster, _) => return Err(Error::ClusterTaken(id.clone())),
-            (_, Some(known)) if known.folder_id == operation.folder_id => {}
+            (Spec::AdoptCluster | Spec::RestoreCluster(_), None) if !self.is_used_elsewhere(operation)? => {}
+            (Spec::AdoptCluster | Spec::RestoreCluster(_), _) => return Err(Error::ClusterTaken(id.clone())),
+            (spec, Some(known)) if known.folder_id == operation.folder_id => {
+                if known.local.is_some() != (*spec == Spec::DeleteCluster) {
+                    return Err(Error::Invalid("a cluster on this machine is deleted, any other forgotten or reached elsewhere".to_owned()));
+                }
+            }
             _ => return Err(Error::NoCluster),
         }
         self.hold(operation)?;
@@ -261,7 +269,7 @@ fn check(operation: &Operation, draft: Option<&Backup>, cluster: Option<&Adopted
     }
     let own = |cluster: &Adopted| cluster.id == operation.cluster_id && cluster.folder_id == operation.folder_id;
     let fits = match &operation.spec {
-        Spec::AdoptCluster => cluster.is_some_and(|cluster| own(cluster) && cluster.is_adopting),
+        Spec::AdoptCluster => cluster.is_some_and(|cluster| own(cluster) && cluster.is_adopting && cluster.local.is_none()),
         Spec::UpdateConnection => cluster.is_some_and(|cluster| own(cluster) && !cluster.is_adopting),
         Spec::CreateBackup
         | Spec::UpdateBackup(_)
@@ -277,12 +285,12 @@ fn check(operation: &Operation, draft: Option<&Backup>, cluster: Option<&Adopted
         | Spec::UpdateCluster(_)
         | Spec::CreatePolicy(_)
         | Spec::DeletePolicy { .. } => cluster.is_none(),
-        Spec::RestoreCluster(_) => cluster.is_some_and(|cluster| own(cluster) && cluster.is_adopting),
+        Spec::RestoreCluster(_) => cluster.is_some_and(|cluster| own(cluster) && cluster.is_adopting && cluster.local.is_some()),
     };
     if fits {
         Ok(())
     } else {
-        Err(Error::Invalid("an adoption and a change of connection, and nothing else, come with the record of their own cluster".to_owned()))
+        Err(Error::Invalid("an adoption, a restore and a change of connection, and nothing else, come with the record of their own cluster".to_owned()))
     }
 }
 

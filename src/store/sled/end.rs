@@ -53,11 +53,9 @@ impl Judge {
             // An update may be under way on the backup meanwhile, so nothing else is touched.
             (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::ExportBackup(_)) => Ok(()),
             (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::VerifyBackup { .. } | Spec::RestoreInto(_) | Spec::UndeleteBackup) => Ok(()),
-            (_, Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster) if result.is_some() => {
+            (_, Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster | Spec::RestoreCluster(_) | Spec::DeleteCluster) if result.is_some() => {
                 Err(Error::Invalid("the end of work on a cluster brings no backup".to_owned()))
             }
-            (state, Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster) => self.end_cluster(operation, matches!(state, State::Succeeded(_))),
-            (_, Spec::RestoreCluster(_) | Spec::DeleteCluster) => Ok(()),
             (_, Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. }) if result.is_some() => {
                 Err(Error::Invalid("the end of work on a cluster brings no backup".to_owned()))
             }
@@ -69,6 +67,9 @@ impl Judge {
             (State::Succeeded(_), Spec::DeletePolicy { policy_id }) => {
                 self.remove_policy(&operation.cluster_id, policy_id);
                 Ok(())
+            }
+            (state, Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster | Spec::RestoreCluster(_) | Spec::DeleteCluster) => {
+                self.end_cluster(operation, matches!(state, State::Succeeded(_)))
             }
             (_, Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. }) => Ok(()),
             (State::Queued { .. } | State::Running { .. } | State::Cancelling { .. }, _) => Ok(()),
@@ -101,12 +102,12 @@ impl Judge {
         let (key, to_be) = (keys::cluster(id), keys::cluster_to_be(id));
         let gone = || Error::Invalid("the cluster that the work was for is gone".to_owned());
         match (&operation.spec, succeeded) {
-            (Spec::AdoptCluster, true) => {
+            (Spec::AdoptCluster | Spec::RestoreCluster(_), true) => {
                 let mut cluster = self.rows.cluster(id)?.ok_or_else(gone)?;
                 cluster.is_adopting = false;
                 self.rows.write(key, &cluster)?;
             }
-            (Spec::AdoptCluster, false) | (Spec::ForgetCluster, true) => {
+            (Spec::AdoptCluster | Spec::RestoreCluster(_), false) | (Spec::ForgetCluster | Spec::DeleteCluster, true) => {
                 self.rows.remove(key);
                 self.rows.remove(keys::shards(id));
                 self.forget_plan(id)?;
@@ -119,9 +120,9 @@ impl Judge {
                 self.rows.remove(to_be);
             }
             (Spec::UpdateConnection, false) => self.rows.remove(to_be),
-            (Spec::ForgetCluster, false)
+            (Spec::ForgetCluster | Spec::DeleteCluster, false)
             | (Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::CopyBackup { .. } | Spec::ExportBackup(_) | Spec::ImportBackup(_), _)
-            | (Spec::UndeleteBackup | Spec::VerifyBackup { .. } | Spec::RestoreInto(_) | Spec::RestoreCluster(_) | Spec::DeleteCluster, _)
+            | (Spec::UndeleteBackup | Spec::VerifyBackup { .. } | Spec::RestoreInto(_), _)
             | (Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. }, _) => {}
         }
         Ok(())

@@ -419,6 +419,7 @@ async fn planted_faults_of_clusters_are_found() {
         connection: Connection { nodes: vec!["a:1".to_owned()], username: None, password: None, trust: None },
         is_adopting,
         plan: Plan::default(),
+        local: None,
     };
     let work = |cluster: &str, spec, row: Option<Adopted>| {
         let Create { operation, .. } = create(cluster);

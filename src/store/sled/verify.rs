@@ -142,7 +142,7 @@ impl Walk {
                 let cluster = parse::<Adopted>(kind, value)?;
                 self.report.clusters += 1;
                 expect(key == keys::cluster(&cluster.id), "it lies under the key of another")?;
-                let adopting = self.holder(&cluster)?.is_some_and(|holder| holder.spec == Spec::AdoptCluster);
+                let adopting = self.holder(&cluster)?.is_some_and(|holder| matches!(holder.spec, Spec::AdoptCluster | Spec::RestoreCluster(_)));
                 expect(adopting == cluster.is_adopting, "whether it is being adopted is told in two ways")
             }
             Kind::ClusterToBe => {
@@ -307,10 +307,11 @@ impl Walk {
             Ok(self.get(&keys::backup(backup_id))?.ok_or("its backup is missing")?)
         };
         match &operation.spec {
-            Spec::AdoptCluster | Spec::ForgetCluster => expect(self.has(&keys::cluster(&operation.cluster_id))?, "its cluster is missing"),
+            Spec::AdoptCluster | Spec::ForgetCluster | Spec::RestoreCluster(_) | Spec::DeleteCluster => {
+                expect(self.has(&keys::cluster(&operation.cluster_id))?, "its cluster is missing")
+            }
             Spec::UpdateConnection => expect(self.has(&keys::cluster_to_be(&operation.cluster_id))?, "what its cluster is to be is missing"),
             Spec::ExportBackup(_) | Spec::VerifyBackup { .. } | Spec::RestoreInto(_) | Spec::UndeleteBackup => backup().map(drop),
-            Spec::RestoreCluster(_) | Spec::DeleteCluster => Ok(()),
             Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. } => Ok(()),
             Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::ImportBackup(_) => {
                 expect(backup()?.state == backup::State::Creating, "its backup is no draft")

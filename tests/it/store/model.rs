@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use redkeep::backup::{self, Backup, BackupId, Name};
-use redkeep::cluster::{Adopted, ClusterId, FolderId, ShardNames, Timestamp};
+use redkeep::cluster::{Adopted, ClusterId, FolderId, LocalServers, ShardNames, Timestamp};
 use redkeep::failure::Failure;
 use redkeep::operation::{self, Epoch, Event, Fault, Operation, OperationId, Progress, Publication, Refused, Spec, Step};
 use redkeep::store::{
@@ -138,9 +138,13 @@ impl Rows {
         if draft.is_some() != operation.spec.makes_backup() || self.operations.contains_key(&operation.id) {
             return Err(Error::Invalid(String::new()));
         }
-        let brings = matches!(operation.spec, Spec::AdoptCluster | Spec::UpdateConnection);
-        let own =
-            |row: &Adopted| row.id == operation.cluster_id && row.folder_id == operation.folder_id && row.is_adopting == (operation.spec == Spec::AdoptCluster);
+        let is_restore = matches!(operation.spec, Spec::RestoreCluster(_));
+        let makes = is_restore || operation.spec == Spec::AdoptCluster;
+        let brings = makes || operation.spec == Spec::UpdateConnection;
+        let own = |row: &Adopted| {
+            let is_its = row.id == operation.cluster_id && row.folder_id == operation.folder_id;
+            is_its && row.is_adopting == makes && (!makes || row.local.is_some() == is_restore)
+        };
         if brings != cluster.is_some() || cluster.as_ref().is_some_and(|row| !own(row)) {
             return Err(Error::Invalid(String::new()));
         }
@@ -245,16 +249,18 @@ impl Rows {
     fn accept_cluster(&mut self, operation: &Operation, row: Option<Adopted>, conflict: Result<(), Error>) -> Result<(), Error> {
         let id = &operation.cluster_id;
         let known = self.clusters.get(id);
-        if operation.spec == Spec::AdoptCluster {
+        if matches!(operation.spec, Spec::AdoptCluster | Spec::RestoreCluster(_)) {
             if known.is_some() || self.is_used_elsewhere(operation) {
                 return Err(Error::ClusterTaken(id.clone()));
             }
         } else if known.is_none_or(|known| known.folder_id != operation.folder_id) {
             return Err(Error::NoCluster);
+        } else if known.is_some_and(|known| known.local.is_some()) != (operation.spec == Spec::DeleteCluster) {
+            return Err(Error::Invalid(String::new()));
         }
         conflict?;
         match (&operation.spec, row) {
-            (Spec::AdoptCluster, Some(row)) => drop(self.clusters.insert(id.clone(), row)),
+            (Spec::AdoptCluster | Spec::RestoreCluster(_), Some(row)) => drop(self.clusters.insert(id.clone(), row)),
             (_, Some(row)) => drop(self.to_be.insert(operation.id, row)),
             (_, None) => {}
         }
@@ -268,8 +274,10 @@ impl Rows {
         let id = &operation.cluster_id;
         let to_be = self.to_be.remove(&operation.id);
         match (&operation.spec, matches!(operation.state, operation::State::Succeeded(_))) {
-            (Spec::AdoptCluster, true) => self.clusters.get_mut(id).unwrap().is_adopting = false,
-            (Spec::AdoptCluster, false) | (Spec::ForgetCluster, true) => drop((self.clusters.remove(id), self.shards.remove(id))),
+            (Spec::AdoptCluster | Spec::RestoreCluster(_), true) => self.clusters.get_mut(id).unwrap().is_adopting = false,
+            (Spec::AdoptCluster | Spec::RestoreCluster(_), false) | (Spec::ForgetCluster | Spec::DeleteCluster, true) => {
+                drop((self.clusters.remove(id), self.shards.remove(id)))
+            }
             (Spec::UpdateConnection, true) => drop(self.clusters.insert(id.clone(), to_be.unwrap())),
             _ => {}
         }
@@ -622,6 +630,16 @@ impl Store for Model {
 
     async fn shard_names(&self, cluster: &ClusterId) -> Result<ShardNames, Error> {
         Ok(self.rows().shards.get(cluster).cloned().unwrap_or_default())
+    }
+
+    async fn record_servers(&self, id: OperationId, epoch: Epoch, nodes: Vec<String>, servers: LocalServers) -> Result<(), Error> {
+        let mut rows = self.rows();
+        let operation = rows.attempt(id, epoch)?.clone();
+        let Spec::RestoreCluster(_) = operation.spec else { return Err(Error::Invalid(String::new())) };
+        let row = rows.clusters.get_mut(&operation.cluster_id).ok_or(Error::NoCluster)?;
+        row.connection.nodes = nodes;
+        row.local = Some(servers);
+        Ok(())
     }
 
     async fn name_shards(&self, cluster: &ClusterId, found: Vec<Vec<String>>) -> Result<ShardNames, Error> {
