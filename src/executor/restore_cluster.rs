@@ -15,6 +15,7 @@ use super::stored::{self, Stored};
 use super::{Caller, Executor, Refused, fault};
 use crate::artifacts::manifest::ShardManifest;
 use crate::backup::{Backup, Labels, Minimum, Shard};
+use crate::cluster::policy::Plan;
 use crate::cluster::{Adopted, ClusterId, Connection, FolderId, LocalHost, LocalServers};
 use crate::failure::{Failure, Reason};
 use crate::fleet::{Definition, PREFLIGHT_TIMEOUT};
@@ -195,6 +196,7 @@ impl Executor {
             allow_primary: false,
             connection: Connection { nodes: Vec::new(), username: None, password: None, trust: None },
             is_adopting: true,
+            plan: Plan::default(),
             local: Some(servers(provider, &id, hosts, *persistent)),
         };
         self.submit_cluster(operation, Some(row), caller.clone()).await
