@@ -16,6 +16,7 @@ mod later;
 mod operations;
 mod page;
 mod request;
+mod restore;
 mod status;
 pub mod timeout;
 mod tokens;
