@@ -30,7 +30,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// Longest wait for the target to come after it was told to, with its hand-shake. It tries once a second.
-pub const ARMED_TIMEOUT: Duration = Duration::from_secs(30);
+pub const ARMED_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Longest time for one connection to say what it wants.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);

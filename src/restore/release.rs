@@ -9,6 +9,9 @@ use crate::redis::{Error, Target};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
+/// How long a target that does not answer is waited for: it may have ended.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// How often a target that cannot be freed yet is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -39,6 +42,7 @@ async fn set_back(control: &mut Connection, left: &Left) {
 /// Gives up after `limit`. Keeps in `left` how many keys it was left with.
 pub async fn release(target: &Target, left: &mut Left, limit: Duration) -> String {
     let until = Instant::now() + limit;
+    let mut heard = Instant::now();
     let (host, port) = (&left.feed_host, left.feed_port);
     let mut state = format!("the target does not answer; if it comes back as a replica of {host}:{port}, where nobody is, REPLICAOF NO ONE frees it");
     loop {
@@ -52,12 +56,15 @@ pub async fn release(target: &Target, left: &mut Left, limit: Duration) -> Strin
                 let primary = facts.primary.as_ref().map_or_else(|| "another".to_owned(), ToString::to_string);
                 return format!("the target follows {primary} and was left alone");
             }
-            Ok(Ok(Freed::NotYet)) => state = "the target is still loading what it was sent; when it is done, REPLICAOF NO ONE makes it a primary".to_owned(),
+            Ok(Ok(Freed::NotYet)) => {
+                heard = Instant::now();
+                state = "the target is still loading what it was sent; when it is done, REPLICAOF NO ONE makes it a primary".to_owned();
+            }
             Ok(Err(fault)) if fault.is_passing() => {}
             Ok(Err(fault)) => return format!("the target could not be freed ({fault}); REPLICAOF NO ONE frees it from {host}:{port}"),
             Err(_) => return state,
         }
-        if Instant::now() + AGAIN >= until {
+        if Instant::now() + AGAIN >= until || heard.elapsed() > SILENCE {
             return state;
         }
         tokio::time::sleep(AGAIN).await;
