@@ -17,6 +17,7 @@ mod operations;
 mod page;
 mod plan;
 mod request;
+mod restore;
 mod restore_cluster;
 mod status;
 pub mod timeout;

@@ -24,6 +24,7 @@ mod import;
 mod permit;
 mod plan;
 mod record;
+mod restore;
 mod restore_cluster;
 mod shards;
 mod side;
@@ -35,6 +36,7 @@ mod window;
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
 pub use download::{File, Files, Unreadable};
 pub use plan::Scheduled;
+pub use restore::{RestoreOptions, RestoreRefused};
 pub use restore_cluster::{BadVersion, Restoration, Wanted};
 
 use crate::artifacts::Storage;
@@ -107,6 +109,8 @@ pub struct Options {
     pub engines: Vec<PathBuf>,
     /// How clusters are kept on this machine; none are when it is absent.
     pub local: Option<local::Options>,
+    /// How dumps are brought into running servers.
+    pub restore: RestoreOptions,
 }
 
 impl Default for Options {
@@ -125,6 +129,7 @@ impl Default for Options {
             side_password_hashes: false,
             engines: Vec::new(),
             local: None,
+            restore: RestoreOptions::default(),
         }
     }
 }

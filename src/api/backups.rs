@@ -150,6 +150,10 @@ impl own::backup_service_server::BackupService for Api {
         Ok(Response::new(convert::operation(&operation)))
     }
 
+    async fn restore_into(&self, request: Request<own::RestoreIntoRequest>) -> Result<Response<wire::Operation>, Status> {
+        self.accept_restore(request).await
+    }
+
     async fn get_download_links(&self, request: Request<own::GetDownloadLinksRequest>) -> Result<Response<own::GetDownloadLinksResponse>, Status> {
         let (grant, request) = request::reading(request)?;
         let id = request.backup_id;

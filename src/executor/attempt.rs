@@ -2,12 +2,12 @@
 //!
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
-use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, plan, record, restore_cluster};
+use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, plan, record, restore, restore_cluster};
 use crate::artifacts::Folder;
 use crate::backup::BackupId;
 use crate::cluster::Timestamp;
 use crate::failure::{Failure, Reason};
-use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step};
+use crate::operation::{Epoch, Fault, Left, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step};
 use crate::snapshot::{Meter, Waits};
 use crate::store::{self, Completion};
 use crate::telemetry::metrics::{FENCED, HAND_BACKS, RETRIES, STEP_SECONDS, WINDOW_WAITS};
@@ -82,6 +82,7 @@ struct Live {
     shards: Vec<(ShardProgress, Option<Arc<Meter>>)>,
     waits: Waits,
     rate: Rate,
+    left: Option<Box<Left>>,
 }
 
 /// Bytes a second, smoothed over a few seconds.
@@ -137,7 +138,7 @@ impl Running {
             }
             shard
         });
-        Progress { shards: shards.collect(), bytes_per_second: live.rate.per_second as u64, waiting_for }
+        Progress { shards: shards.collect(), bytes_per_second: live.rate.per_second as u64, waiting_for, left: live.left.clone() }
     }
 
     fn beat(&self) {
@@ -217,6 +218,23 @@ impl Context {
         }
     }
 
+    /// What a restore has changed of its target, in this attempt or one before.
+    pub(super) fn left(&self) -> Option<Left> {
+        lock(&self.running.progress).left.as_deref().cloned()
+    }
+
+    /// Records what a restore changes of its target; nothing when all of it was taken back. Durable on return.
+    pub(super) async fn leave(&self, left: Option<Left>) -> Result<(), End> {
+        lock(&self.running.progress).left = left.map(Box::new);
+        self.record_progress().await
+    }
+
+    /// As [`Context::track`], in the place of what was told of the shard before.
+    pub(super) fn track_anew(&self, shard: ShardProgress, meter: Arc<Meter>) {
+        lock(&self.running.progress).shards.retain(|(present, _)| present.shard_name != shard.shard_name);
+        self.track(shard, meter);
+    }
+
     /// Tells a shard that is being worked on, with the meter of its snapshot.
     pub(super) fn track(&self, shard: ShardProgress, meter: Arc<Meter>) {
         lock(&self.running.progress).shards.push((shard, Some(meter)));
@@ -230,7 +248,11 @@ pub(super) async fn run(inner: Arc<Inner>, operation: Operation) {
         epoch,
         stop: CancellationToken::new(),
         cancelled: CancellationToken::new(),
-        progress: Mutex::new(Live { shards: operation.progress.shards.iter().map(|shard| (shard.clone(), None)).collect(), ..Live::default() }),
+        progress: Mutex::new(Live {
+            left: operation.progress.left.clone(),
+            shards: operation.progress.shards.iter().map(|shard| (shard.clone(), None)).collect(),
+            ..Live::default()
+        }),
     });
     lock(&inner.running).insert(id, Arc::clone(&running));
     let started = Instant::now();
@@ -271,7 +293,7 @@ async fn work(context: &Context) -> End {
             Spec::ForgetCluster => adopt::forget(context),
             Spec::UndeleteBackup => unbuilt(),
             Spec::VerifyBackup { .. } => unbuilt(),
-            Spec::RestoreInto(_) => unbuilt(),
+            Spec::RestoreInto(target) => restore::run(context, target).await,
             Spec::UpdateCluster(changes) => plan::update_cluster(context, changes).await,
             Spec::CreatePolicy(policy) => plan::create_policy(context, policy).await,
             Spec::DeletePolicy { .. } => plan::delete_policy(context).await,
@@ -279,15 +301,21 @@ async fn work(context: &Context) -> End {
             Spec::DeleteCluster => restore_cluster::delete(context).await,
         }
     };
-    tokio::pin!(doing);
-    let interrupted = tokio::select! {
-        end = &mut doing => return end,
-        end = heartbeat(context) => end,
-        () = running.cancelled.cancelled() => End::Stopped,
-        () = context.inner.drained.cancelled() => End::Stopped,
+    let interrupted = {
+        tokio::pin!(doing);
+        tokio::select! {
+            end = &mut doing => return end,
+            end = heartbeat(context) => end,
+            () = running.cancelled.cancelled() => End::Stopped,
+            () = context.inner.drained.cancelled() => End::Stopped,
+        }
     };
     // Work that is past the point of no return goes on; the heartbeat was only told that it is so.
     running.stop.cancel();
+    // Nobody else may touch the target while this attempt counts, and it may not once another does.
+    if let (Spec::RestoreInto(target), End::Stopped) = (&context.operation.spec, &interrupted) {
+        restore::let_go(context, target).await;
+    }
     interrupted
 }
 

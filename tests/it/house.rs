@@ -16,7 +16,7 @@ const ROOMS: [&[&str]; 11] = [
     &["cli", "api", "config"],
     &["schedule"],
     &["executor"],
-    &["snapshot", "store", "fleet", "local"],
+    &["restore", "snapshot", "store", "fleet", "local"],
     &["artifacts", "redis"],
     &["operation", "rdb", "auth", "audit", "links"],
     &["cluster", "backup", "failure", "secrets"],
