@@ -26,7 +26,7 @@ use crate::redis::cluster::SLOTS;
 use crate::redis::engines::{self, Brand, Engine, Need, Version};
 use crate::snapshot::Meter;
 use crate::store::{self, Completion};
-use crate::telemetry::crash_point;
+use crate::telemetry::{crash_point, hang_point};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -287,6 +287,7 @@ async fn attempt(context: &Context, plan: &ClusterPlan) -> Result<End, End> {
     replicate(context, provider, &servers, &layout, &password).await?;
     context.wait_for("");
     crash_point("restore_cluster.loaded");
+    hang_point("restore_cluster.loaded").await;
 
     context.step(Step::Work, None).await?;
     let row = context.inner.store.cluster(id).await?;
