@@ -37,7 +37,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// Length of a piece read from the socket, in bytes.
-const PIECE_BYTES: usize = 1024 * 1024;
+const PIECE_BYTES: usize = 512 * 1024;
 /// Pieces that may wait between the socket and the walk.
 const PIECES: usize = 3;
 /// Parts in memory: one is filled while the other is stored.
