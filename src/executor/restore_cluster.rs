@@ -310,6 +310,11 @@ pub(super) async fn delete(context: &Context) -> End {
 async fn try_delete(context: &Context) -> Result<End, End> {
     let provider = provider(context)?;
     let id = &context.operation.cluster_id;
+    let row = context.inner.store.cluster(id).await?;
+    if !row.local.is_some_and(|servers| provider.holds(id, &servers)) {
+        let what = "the servers of the cluster lie below another folder than [local] root names; name that one, and delete the cluster again";
+        return Err(End::Failed(Failure::new(Reason::LocalServer, what)));
+    }
     let turn = provider.turn().await;
     provider.leave(id);
     crash_point("delete_cluster.begun");

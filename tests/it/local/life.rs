@@ -101,3 +101,57 @@ async fn a_primary_with_replicas_that_keep_no_log() {
     assert!(watch.servers().is_empty());
     service.stop().await;
 }
+
+/// Goal: keys whose time is over are no fault. Method: a key that expires between backup and restore.
+#[tokio::test]
+async fn keys_that_expired_since_the_backup() {
+    let source = RedisServer::start().await;
+    source.command(&["SET", "stays", "value"]).await;
+    source.command(&["SET", "brief", "value", "PX", "1500"]).await;
+    let (_watch, setup) = local::keeper("");
+    let service = setup.cluster("main", &[&source.address()], "").start().await;
+    let clients = &service.clients;
+    let backup = clients.take("main", "first").await;
+    assert_eq!(backup.shards[0].keys, 2);
+    until("its time is over", SOON, async || (source.command(&["EXISTS", "brief"]).await.integer() == 0).then_some(())).await;
+    restored(clients, wish(&backup.id, "again")).await;
+    let host = hosts_of(clients, "again").await.remove(0);
+    let mut connection = local::connect(&service.setup, "again", &host.name).await;
+    assert_eq!(connection.command(&["KEYS", "*"]).await.items().iter().map(|key| key.text()).collect::<Vec<_>>(), ["stays"]);
+    service.stop().await;
+}
+
+/// Goal: a server that ends as soon as it starts is not started without end. Method: its program goes.
+#[tokio::test]
+async fn a_server_that_does_not_start_any_more_is_seen() {
+    let source = RedisServer::start().await;
+    source.command(&["SET", "key", "value"]).await;
+    let (watch, setup) = local::keeper("");
+    let program = setup.folder().join("redis-server");
+    let real = which("redis-server");
+    std::os::unix::fs::symlink(real, &program).unwrap();
+    let setup = setup.sections(&format!("[engines]\nprograms = [{program:?}]\n"));
+    let service = setup.cluster("main", &[&source.address()], "").start().await;
+    let clients = &service.clients;
+    let backup = clients.take("main", "first").await;
+    restored(clients, wish(&backup.id, "again")).await;
+    std::fs::remove_file(&program).unwrap();
+    local::Watch::kill(watch.servers()[0]);
+    let health = async || get(clients, "again").await.unwrap().health();
+    until("it is seen", SOON, async || (health().await == cluster::Health::Dead).then_some(())).await;
+    // Back again, it is started; and the cluster can be deleted whatever state it is in.
+    std::os::unix::fs::symlink(which("redis-server"), &program).unwrap();
+    until("it is alive", SOON, async || (health().await == cluster::Health::Alive).then_some(())).await;
+    std::fs::remove_file(&program).unwrap();
+    local::Watch::kill(watch.servers()[0]);
+    deleted(clients, "again").await;
+    assert!(watch.servers().is_empty());
+    service.stop().await;
+}
+
+/// A program of the path.
+fn which(name: &str) -> std::path::PathBuf {
+    let named = std::env::var_os(crate::support::server::PROGRAM_VARIABLE).map(std::path::PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap();
+    named.unwrap_or_else(|| std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file()).unwrap())
+}
