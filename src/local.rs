@@ -247,6 +247,11 @@ impl Provider {
         }
     }
 
+    /// Whether the servers lie in the folder that this configuration means for their cluster.
+    pub fn holds(&self, id: &ClusterId, servers: &LocalServers) -> bool {
+        Path::new(&servers.folder) == self.home(id)
+    }
+
     /// From here on no server of the cluster is started again: it is being removed.
     pub fn leave(&self, id: &ClusterId) {
         lock(&self.leaving).insert(id.clone());
@@ -348,12 +353,20 @@ impl Provider {
     ///
     /// [`Error::File`] when the program does not start.
     pub fn start(&self, id: &ClusterId, servers: &LocalServers, host: &LocalHost) -> Result<(), Error> {
-        process::start(Path::new(&servers.program), &self.folder(id, host)).map_err(|fault| Error::file("a server", fault))
+        let folder = self.folder(id, host);
+        let pid = process::start(Path::new(&servers.program), &folder).map_err(|fault| Error::file("a server", fault))?;
+        let now = Instant::now();
+        let mut tended = lock(&self.tended);
+        let server = tended.entry(folder).or_insert(Tended { pid: None, starts: 0, not_before: now, started_at: now });
+        (server.pid, server.started_at) = (pid, now);
+        Ok(())
     }
 
     /// Whether a server runs.
     pub fn runs(&self, id: &ClusterId, host: &LocalHost) -> bool {
-        process::find(&self.folder(id, host)).is_some()
+        let folder = self.folder(id, host);
+        let known = lock(&self.tended).get(&folder).and_then(|server| server.pid);
+        known.is_some_and(|pid| process::is_server(pid, &folder)) || process::find(&folder).is_some()
     }
 
     /// Where a server listens, as `host:port`.
@@ -370,7 +383,7 @@ impl Provider {
     /// Starts the servers of a cluster that have ended, each after a wait that grows while it ends again and again. Gives the
     /// addresses of those that were started.
     pub fn tend(&self, _turn: &Turn<'_>, id: &ClusterId, servers: &LocalServers) -> Vec<Address> {
-        if lock(&self.leaving).contains(id) || Path::new(&servers.folder) != self.home(id) {
+        if lock(&self.leaving).contains(id) || !self.holds(id, servers) {
             return Vec::new();
         }
         let mut started = Vec::new();
@@ -401,7 +414,6 @@ impl Provider {
         }
         server.not_before = now + (FIRST_WAIT * 2_u32.pow(server.starts.min(6))).min(LONGEST_WAIT);
         server.starts = server.starts.saturating_add(1);
-        server.started_at = now;
         drop(tended);
         match self.start(id, servers, host) {
             Ok(()) => {

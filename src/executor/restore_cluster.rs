@@ -27,7 +27,7 @@ use crate::redis::cluster::SLOTS;
 use crate::redis::engines::{self, Brand, Engine, Need, Version};
 use crate::snapshot::Meter;
 use crate::store::{self, Completion};
-use crate::telemetry::crash_point;
+use crate::telemetry::{crash_point, hang_point};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -289,6 +289,7 @@ async fn attempt(context: &Context, plan: &ClusterPlan) -> Result<End, End> {
     replicate(context, provider, &servers, &layout, &password).await?;
     context.wait_for("");
     crash_point("restore_cluster.loaded");
+    hang_point("restore_cluster.loaded").await;
 
     context.step(Step::Work, None).await?;
     let row = context.inner.store.cluster(id).await?;
@@ -311,6 +312,11 @@ pub(super) async fn delete(context: &Context) -> End {
 async fn try_delete(context: &Context) -> Result<End, End> {
     let provider = provider(context)?;
     let id = &context.operation.cluster_id;
+    let row = context.inner.store.cluster(id).await?;
+    if !row.local.is_some_and(|servers| provider.holds(id, &servers)) {
+        let what = "the servers of the cluster lie below another folder than [local] root names; name that one, and delete the cluster again";
+        return Err(End::Failed(Failure::new(Reason::LocalServer, what)));
+    }
     let turn = provider.turn().await;
     provider.leave(id);
     crash_point("delete_cluster.begun");

@@ -31,8 +31,8 @@ const PROCESSES: usize = 1 << 16;
 /// Variables of the environment that a server is given: what finds its program, and nothing secret.
 const PASSED: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "TZ"];
 
-/// Starts a server in its folder, as a process of its own group that lives on without us.
-pub(super) fn start(program: &Path, folder: &Path) -> io::Result<()> {
+/// Starts a server in its folder, as a process of its own group that lives on without us, and tells its number.
+pub(super) fn start(program: &Path, folder: &Path) -> io::Result<Option<i32>> {
     let path = folder.join(LOG);
     if path.metadata().is_ok_and(|metadata| metadata.len() >= LOG_BYTES) {
         std::fs::rename(&path, folder.join(OLD_LOG))?;
@@ -50,9 +50,8 @@ pub(super) fn start(program: &Path, folder: &Path) -> io::Result<()> {
         .stderr(log)
         .kill_on_drop(false)
         .spawn()?;
-    // Its end is noticed by the runtime, so that it leaves no trace among the processes.
-    drop(child);
-    Ok(())
+    // Dropped, its end is noticed by the runtime, so that it leaves no trace among the processes.
+    Ok(child.id().and_then(|pid| i32::try_from(pid).ok()))
 }
 
 /// The folder of the server that a process is, if it is one below `home`: it runs there, and was started on the configuration

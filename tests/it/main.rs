@@ -18,6 +18,7 @@ mod grpcurl;
 mod house;
 mod import;
 mod kind;
+mod local;
 mod memstore;
 mod metrics;
 mod mutants;

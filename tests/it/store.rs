@@ -9,10 +9,11 @@ mod random;
 use chrono::{DateTime, TimeDelta};
 use model::Model;
 use redkeep::backup::{self, Backup, BackupId, Labels, Name};
-use redkeep::cluster::{Adopted, Connection, Role, Timestamp};
+use redkeep::cluster::{Adopted, Connection, LocalHost, LocalServers, Role, Timestamp};
 use redkeep::failure::{Failure, Reason};
 use redkeep::operation::{
-    BackupChanges, Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Outcome, Policy, Progress, Publication, Response, Spec, State, Step, Tally,
+    BackupChanges, ClusterPlan, Door, Epoch, ExportTarget, HostPlan, ImportSource, Operation, OperationId, Outcome, Policy, Progress, Publication, Response,
+    Spec, State, Step, Tally,
 };
 use redkeep::store::sled::{Options, SledStore, verify};
 use redkeep::store::{Claim, Clock, Completion, Create, Created, Error, Idempotency, Lineage, OperationFilter, Store, Zones};
@@ -170,6 +171,29 @@ fn reconnection(time: &Time, folder: &str, cluster: &str, node: &str) -> Create 
 
 fn forgetting(time: &Time, folder: &str, cluster: &str) -> Create {
     on_cluster(time, folder, cluster, Spec::ForgetCluster, None)
+}
+
+/// A restore of a backup to a cluster of its own with two servers, in the folder of the backup.
+fn restoring(time: &Time, source: &Backup, cluster: &str) -> Create {
+    let host = |number| HostPlan { shard_name: format!("shard{number}"), zone: String::new() };
+    let plan = ClusterPlan { source: source.id, version: String::new(), hosts: vec![host(1), host(2)], persistent: true };
+    let folder = source.folder_id.as_str();
+    let row = Adopted { local: Some(local_servers(0)), ..adopted(time, folder, cluster, "") };
+    let row = Adopted { connection: Connection { nodes: Vec::new(), ..row.connection }, ..row };
+    on_cluster(time, folder, cluster, Spec::RestoreCluster(Box::new(plan)), Some(row))
+}
+
+/// Two servers of a cluster on this machine, at this port and the next.
+fn local_servers(port: u16) -> LocalServers {
+    let host = |number: u16| LocalHost { shard_name: format!("shard{number}"), number: 1, port: if port == 0 { 0 } else { port + number - 1 } };
+    LocalServers {
+        folder: "/clusters/x".to_owned(),
+        program: String::new(),
+        engine: String::new(),
+        version: String::new(),
+        persistent: true,
+        hosts: vec![host(1), host(2)],
+    }
 }
 
 fn on_cluster(time: &Time, folder: &str, cluster: &str, spec: Spec, row: Option<Adopted>) -> Create {
@@ -399,6 +423,8 @@ on_every_store! {
     an_adoption_that_does_not_succeed_leaves_nothing,
     a_cluster_id_is_taken_once,
     work_on_a_cluster_and_a_backup_of_it_exclude_each_other,
+    a_restored_cluster_is_there_from_the_acceptance_to_its_deletion,
+    a_restore_that_does_not_succeed_leaves_nothing,
     a_connection_changes_at_the_end_or_not_at_all,
     clusters_are_listed_by_id,
     operations_expire_with_their_keys,

@@ -19,6 +19,7 @@ pub mod engines;
 pub mod http;
 pub mod issuer;
 pub mod load;
+pub mod local;
 pub mod objects;
 pub mod proxy;
 pub mod rdb_bytes;

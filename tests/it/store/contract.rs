@@ -1059,6 +1059,100 @@ pub async fn a_cluster_id_is_taken_once(store: Shared, time: Time) {
     assert!(matches!(store.create(with, GRACE).await, Err(Error::Invalid(_))));
 }
 
+/// Goal: the record of a restored cluster tells its servers before any runs, and goes with its deletion alone. Method: read it after
+/// each step, and try the ways of other clusters.
+pub async fn a_restored_cluster_is_there_from_the_acceptance_to_its_deletion(store: Shared, time: Time) {
+    let source = make_backup(&*store, &time, "main", "a").await;
+    let create = restoring(&time, &source, "again");
+    let row = create.cluster.clone().unwrap();
+    let operation = accept(&*store, create).await;
+    assert_eq!(store.cluster(&row.id).await.as_ref(), Ok(&row));
+    // The backup is read, and the cluster is held.
+    assert_eq!(store.create(deletion(&time, &source), GRACE).await, Err(Error::Conflict(operation.id.to_string())));
+    assert_eq!(store.create(creation(&time, "again", "b"), GRACE).await, Err(Error::Conflict(operation.id.to_string())));
+    assert_eq!(store.create(restoring(&time, &source, "again"), GRACE).await, Err(Error::ClusterTaken(id("again"))));
+
+    let claimed = claim(&*store).await;
+    assert_eq!((claimed.step(), claimed.backup_id), (Some(Step::Preflight), None));
+    let nodes = vec!["127.0.0.1:7000".to_owned(), "127.0.0.1:7001".to_owned()];
+    store.record_servers(claimed.id, claimed.epoch, nodes.clone(), local_servers(7000)).await.unwrap();
+    let mut row = Adopted { local: Some(local_servers(7000)), ..row };
+    row.connection.nodes = nodes.clone();
+    assert_eq!(store.cluster(&row.id).await.as_ref(), Ok(&row));
+    // A late worker changes nothing.
+    time.pass(LEASE);
+    let again = claim(&*store).await;
+    let late = store.record_servers(claimed.id, claimed.epoch, nodes.clone(), local_servers(8000)).await;
+    assert!(matches!(late, Err(Error::Fenced(_))), "{late:?}");
+    store.complete(again.id, again.epoch, succeeded(None)).await.unwrap();
+    row.is_adopting = false;
+    assert_eq!(store.cluster(&row.id).await.as_ref(), Ok(&row));
+    let late = store.record_servers(again.id, again.epoch, nodes.clone(), local_servers(8000)).await;
+    assert!(matches!(late, Err(Error::Fenced(_))), "{late:?}");
+    assert_eq!(doomed_epochs(&*store).await, []);
+    assert_eq!(store.backup(source.id).await.unwrap().readers.len(), 0);
+
+    for other in [forgetting(&time, "default", "again"), reconnection(&time, "default", "again", "b:1")] {
+        assert!(matches!(store.create(other, GRACE).await, Err(Error::Invalid(_))));
+    }
+    let deleting = |cluster: &str| on_cluster(&time, "default", cluster, Spec::DeleteCluster, None);
+    adopt(&*store, adoption(&time, "other", "a:1")).await;
+    assert!(matches!(store.create(deleting("other"), GRACE).await, Err(Error::Invalid(_))));
+    assert_eq!(store.create(deleting("third"), GRACE).await, Err(Error::NoCluster));
+    let of_another = accept(&*store, creation(&time, "again", "b")).await;
+    assert_eq!(store.create(deleting("again"), GRACE).await, Err(Error::Conflict(of_another.id.to_string())));
+    store.cancel(of_another.id).await.unwrap();
+
+    accept(&*store, deleting("again")).await;
+    let claimed = claim(&*store).await;
+    let wrong = store.record_servers(claimed.id, claimed.epoch, nodes, local_servers(8000)).await;
+    assert!(matches!(wrong, Err(Error::Invalid(_))), "{wrong:?}");
+    store.complete(claimed.id, claimed.epoch, failed("processes stay")).await.unwrap();
+    assert_eq!(store.cluster(&row.id).await.as_ref(), Ok(&row));
+    accept(&*store, deleting("again")).await;
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    assert_eq!(store.cluster(&row.id).await, Err(Error::NoCluster));
+}
+
+/// Goal: a cluster that could not be restored is not known, and its backup is free. Method: fail, cancel while queued and while
+/// worked on, crash three times.
+pub async fn a_restore_that_does_not_succeed_leaves_nothing(store: Shared, time: Time) {
+    let source = make_backup(&*store, &time, "main", "a").await;
+    let is_gone = async || {
+        assert_eq!(store.cluster(&id("again")).await, Err(Error::NoCluster));
+        assert_eq!(store.backup(source.id).await.unwrap().readers.len(), 0);
+    };
+    accept(&*store, restoring(&time, &source, "again")).await;
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, failed("no engine")).await.unwrap();
+    is_gone().await;
+
+    let queued = accept(&*store, restoring(&time, &source, "again")).await;
+    store.cancel(queued.id).await.unwrap();
+    is_gone().await;
+
+    accept(&*store, restoring(&time, &source, "again")).await;
+    let claimed = claim(&*store).await;
+    store.step(claimed.id, claimed.epoch, Step::Load, None).await.unwrap();
+    store.cancel(claimed.id).await.unwrap();
+    store.hand_back(claimed.id, claimed.epoch).await.unwrap();
+    is_gone().await;
+
+    accept(&*store, restoring(&time, &source, "again")).await;
+    for _ in 0..3 {
+        claim(&*store).await;
+        time.pass(LEASE);
+    }
+    assert_eq!(store.claim(&all_zones(), LEASE).await.unwrap().0, None);
+    is_gone().await;
+    // Rows that do not fit are a fault of ours.
+    let without = Create { cluster: None, ..restoring(&time, &source, "again") };
+    assert!(matches!(store.create(without, GRACE).await, Err(Error::Invalid(_))));
+    let elsewhere = Create { cluster: Some(adopted(&time, "default", "again", "a:1")), ..restoring(&time, &source, "again") };
+    assert!(matches!(store.create(elsewhere, GRACE).await, Err(Error::Invalid(_))));
+}
+
 /// Goal: nobody changes a cluster while it is backed up, and the other way round. Method: each pair, both ways.
 pub async fn work_on_a_cluster_and_a_backup_of_it_exclude_each_other(store: Shared, time: Time) {
     let adopting = accept(&*store, adoption(&time, "main", "a:1")).await;
