@@ -64,7 +64,7 @@ Examples:
   redkeep cluster adopt --node redis-0.example:6379 --username backup --password-file secrets/shop --tls-ca ca.pem --wait
   pass show redis/shop | redkeep cluster adopt --node 10.0.0.1:6379 --username backup --password-file -";
 
-const RESTORE_EXAMPLES: &str = "\
+const CLUSTER_RESTORE_EXAMPLES: &str = "\
 Examples:
   redkeep cluster restore BACKUP --name shop-restored --wait
   redkeep cluster restore BACKUP --name shop-restored --replicas 1 --version 8.0-valkey --wait";
@@ -421,7 +421,7 @@ pub enum ClusterCommand {
     ///
     /// The service must have a folder for such clusters, [local] root in its configuration. Their password lies in the file
     /// `password` of the cluster's folder there.
-    #[command(after_help = RESTORE_EXAMPLES)]
+    #[command(after_help = CLUSTER_RESTORE_EXAMPLES)]
     Restore(RestoreCluster),
     /// Delete a cluster that was restored on the machine of the service, with its servers and all their data. Its backups stay.
     Delete(DeleteCluster),

@@ -16,7 +16,7 @@ const HOSTS: usize = 256;
 
 impl Api {
     pub(super) async fn restore_cluster(&self, request: Request<managed::RestoreClusterRequest>) -> Result<Response<wire::Operation>, Status> {
-        let (grant, caller, request) = request::changing_secret(request, |request| self.conceal_password(request))?;
+        let (grant, caller, request) = request::changing_secret(request, |request| self.conceal_server_password(request))?;
         if let Some(operation) = self.repeated(&grant, &caller).await? {
             return Ok(operation);
         }
@@ -65,7 +65,7 @@ impl Api {
     }
 
     /// Puts a fingerprint in the place of a password, which is refused anyway.
-    fn conceal_password(&self, request: &mut managed::RestoreClusterRequest) {
+    fn conceal_server_password(&self, request: &mut managed::RestoreClusterRequest) {
         let key = self.executor.fleet().key();
         if let Some(redis) = request.config_spec.as_mut().and_then(|spec| spec.redis.as_mut()) {
             redis.password = key.map(|key| key.fingerprint(&redis.password)).unwrap_or_default();

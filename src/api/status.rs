@@ -189,14 +189,13 @@ fn code(reason: Reason) -> Code {
         | Reason::SourceSave
         | Reason::SnapshotCut
         | Reason::StorageUnavailable
+        | Reason::TargetUnreachable
         | Reason::LocalServer => Code::Unavailable,
-        Reason::TargetUnreachable => Code::Unavailable,
         Reason::SourceCredentials | Reason::SourceCertificate | Reason::TargetCredentials | Reason::TargetCertificate => Code::Unauthenticated,
         Reason::SourcePermission | Reason::StorageDenied | Reason::TargetPermission => Code::PermissionDenied,
         Reason::SourceRole | Reason::SourceVersion | Reason::BackupEncrypted | Reason::NoEngine => Code::FailedPrecondition,
-        Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget | Reason::LocalRoom => Code::ResourceExhausted,
+        Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget | Reason::LocalRoom | Reason::TargetMemory => Code::ResourceExhausted,
         Reason::TargetRefused | Reason::TargetNotEmpty | Reason::TargetVersion => Code::FailedPrecondition,
-        Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget | Reason::TargetMemory => Code::ResourceExhausted,
         Reason::SnapshotCorrupt | Reason::StorageCorrupt | Reason::RestoreDiffers => Code::DataLoss,
         Reason::TargetExists => Code::AlreadyExists,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
