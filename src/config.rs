@@ -12,6 +12,7 @@ mod engines;
 mod memstore;
 mod names;
 mod pipeline;
+mod retention;
 mod section;
 mod server;
 
@@ -214,6 +215,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
         rate_limit: pipeline.rate_limit,
         side_password_hashes: pipeline.side_password_hashes,
         engines: engines::read(root.section("engines"), base),
+        expiry: retention::read(root.section("retention")),
     };
     section.end();
 

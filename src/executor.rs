@@ -14,6 +14,7 @@ mod collect;
 mod copy;
 mod coverage;
 mod download;
+mod expiry;
 mod export;
 mod fault;
 #[cfg(feature = "fuzzing")]
@@ -22,6 +23,7 @@ pub mod fuzzing;
 mod impact;
 mod import;
 mod permit;
+mod rebuild;
 mod record;
 mod shards;
 mod side;
@@ -31,9 +33,12 @@ mod window;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
 pub use download::{File, Files, Unreadable};
+pub use expiry::{Options as Expiry, Planned, RETENTION, Unexpired};
+pub use rebuild::{Misfit, Rebuilt, rebuild};
 
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;
+use crate::audit::Audit;
 use crate::backup::{Backup, BackupId, Labels, Name, Source};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::failure::Reason;
@@ -41,13 +46,13 @@ use crate::fleet::{Definition, Fleet};
 use crate::operation::{Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Policy, Progress, Spec, State, Tally};
 use crate::snapshot::Pace;
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
-use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS};
+use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETENTION_DELETED, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS};
 use attempt::Running;
 use chrono::{TimeDelta, Utc};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -99,6 +104,8 @@ pub struct Options {
     pub side_password_hashes: bool,
     /// Server programs of this machine; those on the path when there is none.
     pub engines: Vec<PathBuf>,
+    /// How what has had its time is removed.
+    pub expiry: Expiry,
 }
 
 impl Default for Options {
@@ -116,6 +123,7 @@ impl Default for Options {
             rate_limit: None,
             side_password_hashes: false,
             engines: Vec::new(),
+            expiry: Expiry::default(),
         }
     }
 }
@@ -178,6 +186,10 @@ struct Inner {
     /// How fast all snapshots together may read.
     pace: Option<Arc<Pace>>,
     metrics: Metrics,
+    /// Whether the clock can be relied on for removing things.
+    steady: expiry::Steady,
+    /// Where the service's own changes are recorded; nowhere before it is told.
+    audit: OnceLock<Audit>,
     /// The time to drain is over: whatever runs is to be handed back, and so is what begins meanwhile.
     drained: CancellationToken,
 }
@@ -194,7 +206,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn metrics() -> Metrics {
     let metrics = Metrics::new();
     Reason::ALL.iter().for_each(|reason| drop(metrics.counter(&RETRIES, &[reason.as_str()])));
-    for (family, values) in [(&FORKS, ["first", "repeated"]), (&SNAPSHOT_BYTES, ["decoded", "stored"]), (&FILES_DELETED, ["attempt", "backup"])] {
+    for (family, values) in [
+        (&FORKS, ["first", "repeated"]),
+        (&SNAPSHOT_BYTES, ["decoded", "stored"]),
+        (&FILES_DELETED, ["attempt", "backup"]),
+        (&RETENTION_DELETED, ["age", "failed"]),
+    ] {
         values.iter().for_each(|value| drop(metrics.counter(family, &[value])));
     }
     metrics
@@ -209,6 +226,8 @@ impl Executor {
             fleet,
             storage,
             pace: options.rate_limit.map(|rate| Arc::new(Pace::new(rate))),
+            steady: expiry::Steady::new(&options.expiry),
+            audit: OnceLock::new(),
             options,
             work: Notify::new(),
             rubbish: Notify::new(),
@@ -220,6 +239,11 @@ impl Executor {
             metrics: metrics(),
             drained: CancellationToken::new(),
         }))
+    }
+
+    /// Records what the service changes by itself in this audit log, too. Only the first call counts.
+    pub fn record_in(&self, audit: Audit) {
+        let _ = self.0.audit.set(audit);
     }
 
     /// The store behind it, for reads.
@@ -534,6 +558,7 @@ impl Executor {
     pub async fn run(&self, stop: CancellationToken) {
         let inner = &self.0;
         let collector = tokio::spawn(collect::run(Arc::clone(inner), stop.clone()));
+        let expiry = tokio::spawn(expiry::run(Arc::clone(inner), stop.clone()));
         let mut attempts = JoinSet::new();
         let mut clocks = Clocks::new();
         while !stop.is_cancelled() {
@@ -579,7 +604,7 @@ impl Executor {
             inner.drained.cancel();
             while attempts.join_next().await.is_some() {}
         }
-        let _ = collector.await;
+        let _ = tokio::join!(collector, expiry);
     }
 }
 

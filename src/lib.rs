@@ -11,6 +11,7 @@
 //! cli           the command line; its client commands speak only the wire
 //! demo          the whole way on servers started for the purpose
 //! offline       commands on the data of a service that is not running
+//!   rebuild       records made again out of what storage has
 //! server        builds the rooms, binds the ports, serves, stops gracefully
 //!   accept        who may be connected: the loop, and the bounded set of connections
 //!   connection    one connection, from its first byte to its end
@@ -65,7 +66,9 @@
 //!   suspect       is the source still what it was
 //!   record        changing and deleting a backup's record
 //!   adopt         making a cluster known, changing how it is reached, forgetting it
+//!   expiry        deleting what has had its time
 //!   collect       removing files that belong to no backup
+//!   rebuild       a backup's record out of what storage has
 //!   download      what of a finished backup can be read, and its bytes
 //!   fault         what a failure means for the next attempt
 //! snapshot      one shard from socket to artifact: the pipeline
@@ -87,6 +90,7 @@
 //!   remote        a store that is reached over the network: requests, credentials, answers, uploads
 //!   bucket        where dumps may be exported to
 //!   transfer      moving what is stored
+//!   listing       what lies below the roots
 //!   decode        what stored bytes decode to, each held against the manifest
 //!   dump          the dump of a shard, as it comes back
 //!   encryption    to whom artifacts are encrypted, and reading them back
@@ -113,7 +117,9 @@
 //! links         links that let their holder read one file for a short time
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
-//! cluster backup failure     identifiers and values
+//! backup        a backup's record
+//!   retention     which backups may go by themselves, and why
+//! cluster failure     identifiers and values
 //!   window        times of the week in which no snapshot may start
 //!   policy        when backups are to be taken by themselves, and how long they are kept
 //! secrets       sealing what callers entrust to us

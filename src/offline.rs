@@ -1,5 +1,9 @@
 //! Commands on the files of a service that is not running, or not yet.
 
+mod rebuild;
+
+pub use rebuild::{Wishes, rebuild_store};
+
 use crate::config;
 use crate::secrets::Key;
 use crate::store::sled;

@@ -217,6 +217,12 @@ pub enum Error {
     /// No suspicion lies on the backup.
     #[error("no suspicion lies on the backup")]
     NotSuspect,
+    /// The backup is not being deleted, so there is nothing to take back.
+    #[error("the backup is not being deleted")]
+    NotDeleting,
+    /// The files of the backup are being removed already.
+    #[error("the files of the backup are being removed already")]
+    Purging,
     /// The backup is held by a person, for this reason.
     #[error("the backup is held: {0}")]
     Held(String),
@@ -264,7 +270,9 @@ pub trait Store: Send + Sync + 'static {
     /// be known, and must not be that of another folder. `AdoptCluster` needs an id
     /// that no cluster has, and of which no other folder has backups or operations (the newest of each decides), and inserts
     /// the record; `UpdateConnection` and `ForgetCluster` need the record; all three need the cluster free of other
-    /// exclusive operations.
+    /// exclusive operations. `UndeleteBackup` needs a backup that is DELETING, was AVAILABLE before, that no operation works on
+    /// and that was not [claimed](Store::begin_purge) for removal; it marks it busy, so that its files stay, and takes its name
+    /// for it, or where another has that a [made-up one](Name::undeleted), which the row has from then on.
     ///
     /// Durable on return.
     ///
@@ -273,7 +281,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::KeyReused`], [`Error::QueueFull`], [`Error::Conflict`], [`Error::NameTaken`], [`Error::NoBackup`] (also for
     /// one that is DELETING), [`Error::NotAvailable`], [`Error::ReadersFull`], [`Error::Held`], [`Error::NoCluster`],
     /// [`Error::ClusterTaken`], [`Error::NotSuspect`] for an update that is to clear a suspicion that does not stand,
-    /// [`Error::Unavailable`].
+    /// [`Error::NotDeleting`], [`Error::Purging`], [`Error::Unavailable`].
     async fn create(&self, create: Create, grace: Duration) -> Result<Created, Error>;
 
     /// The operation that a key was used for, in its current state; `None` for a key that was not used. Callers ask before
@@ -432,6 +440,9 @@ pub trait Store: Send + Sync + 'static {
     /// connection that succeeds puts the record that was to be in the place of the one before, else it is forgotten; a
     /// forgetting that succeeds removes the record.
     ///
+    /// Of an undeletion: success makes the backup AVAILABLE and never to be purged; else the name that was taken for it is free
+    /// again, and it stays DELETING.
+    ///
     /// # Errors
     ///
     /// [`Error::Fenced`], [`Error::NotAllowed`], [`Error::Unavailable`].
@@ -473,6 +484,31 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`], [`Error::Damaged`].
     async fn backups(&self, filter: &BackupFilter, after: Option<BackupId>, limit: usize) -> Result<Vec<Backup>, Error>;
 
+    /// The newest AVAILABLE backup of a cluster in that folder, by when it was asked for; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn newest_available(&self, folder: &FolderId, cluster: &ClusterId) -> Result<Option<Backup>, Error>;
+
+    /// Identifiers of the clusters that have backups in any state, known ones or not, in order, at most `limit` (1 to
+    /// [`PAGE_ROWS`]), those after `after` if it is given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn clusters_with_backups(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<ClusterId>, Error>;
+
+    /// Puts in the row of a backup that storage has and the store does not, with what its source was: after the loss of a
+    /// store. The row is AVAILABLE or DELETING, has an epoch, and nothing works on it or reads it. False when there is a backup of
+    /// its id: then nothing changes. Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NameTaken`] for an AVAILABLE one whose name another has; [`Error::Invalid`] for a row or a lineage that does not
+    /// fit; [`Error::Unavailable`], [`Error::Damaged`].
+    async fn put_back(&self, backup: Backup, lineage: Vec<Lineage>) -> Result<bool, Error>;
+
     /// Attempts whose files are to be looked for now, the longest due first, at most `limit`.
     ///
     /// # Errors
@@ -495,7 +531,15 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`], [`Error::Damaged`].
     async fn purgeable(&self, limit: usize) -> Result<Vec<Backup>, Error>;
 
-    /// Forgets the row of a backup whose files are gone. Nothing happens unless it is DELETING and due.
+    /// Claims a backup for the removal of its files: it is DELETING, due, and not busy. From then on its deletion is not taken
+    /// back. True also when it was claimed before, by whoever; false when it may not be claimed. Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn begin_purge(&self, id: BackupId) -> Result<bool, Error>;
+
+    /// Forgets the row of a backup whose files are gone. Nothing happens unless it was [claimed](Store::begin_purge).
     ///
     /// # Errors
     ///

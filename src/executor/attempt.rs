@@ -269,7 +269,7 @@ async fn work(context: &Context) -> End {
             Spec::AdoptCluster => adopt::adopt(context).await,
             Spec::UpdateConnection => adopt::update_connection(context).await,
             Spec::ForgetCluster => adopt::forget(context),
-            Spec::UndeleteBackup => unbuilt(),
+            Spec::UndeleteBackup => record::undelete(context).await,
             Spec::VerifyBackup { .. } => unbuilt(),
             Spec::RestoreInto(_) => unbuilt(),
             Spec::RestoreCluster(_) => unbuilt(),
