@@ -311,6 +311,17 @@ mod tests {
     }
 
     #[test]
+    fn retention_is_on_unless_told_otherwise() {
+        let options = |text: &str| read(text).unwrap().executor.expiry;
+        let told = |text: &str| (options(text).enabled, options(text).period.as_secs(), options(text).settle.as_secs());
+        assert_eq!(told(""), (true, 600, 900));
+        assert_eq!(told("[retention]\nenabled = false\nperiod = \"1h\"\nsettle = \"0s\""), (false, 3600, 0));
+        let faults = read("[retention]\nenabled = 1\nperiod = \"0s\"\nsettle = \"2d\"\nkeep = 1").unwrap_err();
+        assert_eq!(faults.len(), 4, "{faults:#?}");
+        assert!(faults.iter().all(|fault| fault.starts_with("retention.")), "{faults:#?}");
+    }
+
+    #[test]
     fn the_audit_log_lies_beside_the_store() {
         let audit = |text: &str| read(text).unwrap().audit;
         let default = audit("").unwrap();

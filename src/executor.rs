@@ -39,6 +39,7 @@ pub use rebuild::{Misfit, Rebuilt, rebuild};
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;
 use crate::audit::Audit;
+use crate::backup::retention::Verdict;
 use crate::backup::{Backup, BackupId, Labels, Name, Source};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::failure::Reason;
@@ -46,7 +47,7 @@ use crate::fleet::{Definition, Fleet};
 use crate::operation::{Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Policy, Progress, Spec, State, Tally};
 use crate::snapshot::Pace;
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
-use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETENTION_DELETED, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS};
+use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETENTION_BACKUPS, RETENTION_DELETED, RETENTION_ROUND, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS};
 use attempt::Running;
 use chrono::{TimeDelta, Utc};
 use std::collections::HashMap;
@@ -214,6 +215,8 @@ fn metrics() -> Metrics {
     ] {
         values.iter().for_each(|value| drop(metrics.counter(family, &[value])));
     }
+    Verdict::WORDS.iter().for_each(|(fate, reason)| metrics.gauge(&RETENTION_BACKUPS, &[fate, reason]).set(0.0));
+    metrics.gauge(&RETENTION_ROUND, &[]).set(0.0);
     metrics
 }
 

@@ -26,6 +26,9 @@ pub enum Misfit {
     /// It names another backup, or another attempt.
     #[error("its manifest is of another backup")]
     Other,
+    /// It names no shard.
+    #[error("its manifest names no shard")]
+    Empty,
 }
 
 /// Makes the row of the backup of this folder, cluster and id again. `newest_facts` is the highest revision that there is, whether it
@@ -47,6 +50,9 @@ pub fn rebuild(
     }
     if manifest.backup_id != id.to_string() || manifest.folder_id != *folder_id || manifest.cluster_id != *cluster_id {
         return Err(Misfit::Other);
+    }
+    if manifest.shards.is_empty() {
+        return Err(Misfit::Empty);
     }
     let draft = Backup {
         labels: manifest.labels.clone(),

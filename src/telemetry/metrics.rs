@@ -132,7 +132,7 @@ families! {
     RETENTION_DELETED: Kind::Counter, "redkeep_retention_deleted_total", ["reason"],
         "Backups that were deleted because they have had their time: by `age`, or `failed` ones.";
     RETENTION_ROUND: Kind::Gauge, "redkeep_retention_last_round_timestamp_seconds", [],
-        "When the rules of retention were last asked about every backup, in seconds since 1970; absent until they were.";
+        "When the rules of retention were last asked about every backup, in seconds since 1970; 0 before the first round.";
     LAST_BACKUP: Kind::Gauge, "redkeep_last_backup_timestamp_seconds", ["folder", "cluster"],
         "When the snapshot of the newest available backup began, in seconds since 1970; 0 when there is none.";
     LAST_SUSPECT: Kind::Gauge, "redkeep_last_backup_suspect", ["folder", "cluster"],
