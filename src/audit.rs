@@ -69,7 +69,7 @@ pub struct Entry {
     pub request_id: String,
     /// Where it came from; absent where the connection does not tell.
     pub peer: Option<SocketAddr>,
-    /// Service and method, as in `redkeep.v1.BackupService/Create`.
+    /// Service and method, as in `redkeep.v1.BackupService/Create`; of what the service does by itself its own word.
     pub method: &'static str,
     /// What its caller and its answer told.
     pub known: Known,
@@ -88,6 +88,7 @@ struct Line<'a> {
     folder: Option<&'a str>,
     target: Option<&'a str>,
     operation: Option<&'a str>,
+    clear_suspect: Option<bool>,
     outcome: &'a str,
 }
 
@@ -103,6 +104,7 @@ impl Entry {
             folder: self.known.folder.as_deref(),
             target: self.known.target.as_deref(),
             operation: self.known.operation.as_deref(),
+            clear_suspect: self.known.clear_suspect,
             outcome: self.outcome,
         };
         let mut bytes = serde_json::to_vec(&line).expect("texts, an address and nulls are always JSON");
@@ -267,7 +269,7 @@ mod tests {
     use std::path::Path;
 
     fn entry(request_id: &str) -> Entry {
-        let known = Known { subject: Some("me".into()), folder: Some("default".into()), target: Some("clusters/a\"\n".into()), operation: None };
+        let known = Known { subject: Some("me".into()), folder: Some("default".into()), target: Some("clusters/a\"\n".into()), ..Known::default() };
         Entry {
             time: DateTime::from_timestamp(1_800_000_000, 42_000).unwrap(),
             request_id: request_id.to_owned(),
@@ -288,7 +290,7 @@ mod tests {
         let line = String::from_utf8(entry("r").line()).unwrap();
         let expected = concat!(
             r#"{"time":"2027-01-15T08:00:00.000042Z","request_id":"r","subject":"me","peer":"127.0.0.1:9","#,
-            r#""method":"redkeep.v1.BackupService/Create","folder":"default","target":"clusters/a\"\n","operation":null,"outcome":"OK"}"#,
+            r#""method":"redkeep.v1.BackupService/Create","folder":"default","target":"clusters/a\"\n","operation":null,"clear_suspect":null,"outcome":"OK"}"#,
             "\n"
         );
         assert_eq!(line, expected);

@@ -3,6 +3,8 @@
 //! Owns names, states and levels. Knows nothing of bytes: what a dump holds is `rdb`'s business, where it lies is
 //! `artifacts`'.
 
+pub mod retention;
+
 use crate::cluster::policy::Plan;
 use crate::cluster::{ClusterId, Flavor, FolderId, Role, Timestamp, View};
 use crate::failure::Failure;
@@ -80,6 +82,13 @@ impl Name {
     pub fn made_up() -> Self {
         let random = Uuid::new_v4().as_u128() as u64;
         Self(format!("manual-{random:016x}"))
+    }
+
+    /// A name for a backup whose deletion is taken back when another has its own meanwhile: `undeleted-` and the last 16
+    /// hexadecimal digits of its identifier.
+    pub fn undeleted(id: BackupId) -> Self {
+        let [.., a, b, c, d, e, f, g, h] = *id.as_bytes();
+        Self(format!("undeleted-{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h])))
     }
 
     /// The text form.
@@ -461,6 +470,12 @@ pub struct Backup {
     /// The operations that read its files now, in text form, at most [`Backup::READERS`]: it cannot be deleted meanwhile.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub readers: BTreeSet<String>,
+    /// Whether its files are being removed: from then on nobody takes its deletion back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub purging: bool,
+    /// When its deletion was taken back, the last time; absent when it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undeleted_at: Option<Timestamp>,
     /// Revision of the newest facts file in storage; 0 when there is none.
     pub facts_revision: u64,
     /// The attempt that made the files, which names their folder; absent until it is available.
@@ -520,6 +535,8 @@ impl Backup {
             busy: None,
             operation_id,
             readers: BTreeSet::new(),
+            purging: false,
+            undeleted_at: None,
             facts_revision: 0,
             epoch: None,
             level: None,
@@ -628,6 +645,8 @@ pub(crate) mod tests {
             operation_id: "an operation".into(),
             busy: None,
             readers: BTreeSet::new(),
+            purging: false,
+            undeleted_at: None,
             facts_revision: 0,
             epoch: Some(1),
             level: Some(Level::Walked),
@@ -697,6 +716,9 @@ pub(crate) mod tests {
         let made_up = Name::made_up();
         assert_eq!(made_up.as_str().len(), 23);
         assert!(made_up.as_str().parse::<Name>().is_ok());
+        let undeleted = Name::undeleted("01890000-0000-7000-8123-456789abcdef".parse().unwrap());
+        assert_eq!(undeleted.as_str(), "undeleted-8123456789abcdef");
+        assert_eq!(undeleted.as_str().parse(), Ok(undeleted));
     }
 
     #[test]

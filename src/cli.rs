@@ -111,6 +111,16 @@ Examples:
   redkeep backup download-links ID
   curl -OJ \"$(redkeep backup download-links ID -o json | jq -r '.links[0].url')\"";
 
+const EXPIRE_EXAMPLES: &str = "\
+Examples:
+  redkeep backup expire main --dry-run
+  redkeep backup expire main";
+
+const REBUILD_EXAMPLES: &str = "\
+Examples:
+  mv data/store data/store.broken
+  redkeep store rebuild --config redkeep.toml --deep";
+
 const TOKEN_EXAMPLES: &str = "\
 Examples:
   redkeep token create --file secrets/tokens --subject alice --folder shop --role editor --expires 90d
@@ -231,6 +241,26 @@ pub struct Demo {
 pub enum Store {
     /// Check that the records in the store hold together. The service must not be running on it.
     Verify(FromConfig),
+    /// Make the records of backups again out of what storage has, after the loss of the store.
+    ///
+    /// Lists the storage of the configuration, takes of each backup the newest whole manifest and the newest facts, and looks at the
+    /// lengths of its files. The service must not be running. What is in storage stays as it is.
+    #[command(after_help = REBUILD_EXAMPLES)]
+    Rebuild(RebuildStore),
+}
+
+/// Arguments of `store rebuild`.
+#[derive(Args, Debug)]
+pub struct RebuildStore {
+    /// The configuration.
+    #[command(flatten)]
+    pub from: FromConfig,
+    /// Add to a store that has backups: those that it has stay as they are.
+    #[arg(long)]
+    pub merge: bool,
+    /// Read every byte, and hold it against the digests of the manifests.
+    #[arg(long)]
+    pub deep: bool,
 }
 
 /// Commands on the configuration.
@@ -612,6 +642,35 @@ pub enum BackupCommand {
     Restore(RestoreBackup),
     /// Delete a backup. Its name is free at once, its files go after the grace time.
     Delete(DeleteBackup),
+    /// Take a deletion back, as long as the files are there.
+    ///
+    /// The backup has its name again, or `undeleted-...` where another has that meanwhile.
+    Undelete(UndeleteBackup),
+    /// Tell what the rules of retention say of each backup of a cluster, and delete what has had its time.
+    #[command(after_help = EXPIRE_EXAMPLES)]
+    Expire(ExpireBackups),
+}
+
+/// Arguments of `backup undelete`.
+#[derive(Args, Debug)]
+pub struct UndeleteBackup {
+    /// Backup.
+    #[arg(value_name = "BACKUP")]
+    pub id: String,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Arguments of `backup expire`.
+#[derive(Args, Debug)]
+pub struct ExpireBackups {
+    /// Cluster; it need not be known any more.
+    #[arg(value_name = "CLUSTER")]
+    pub cluster: String,
+    /// Change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Arguments of `backup create`.

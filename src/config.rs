@@ -14,6 +14,7 @@ mod memstore;
 mod names;
 mod pipeline;
 mod restore;
+mod retention;
 mod schedule;
 mod section;
 mod server;
@@ -244,6 +245,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
         engines: engines::read(root.section("engines"), base),
         local: local::read(root.section("local"), base),
         restore: restore::read(root.section("restore"), base),
+        expiry: retention::read(root.section("retention")),
     };
     section.end();
 
@@ -379,6 +381,17 @@ mod tests {
         for key in ["feed_listen", "feed_advertise", "allow[0]", "allow[1]", "feed_tls.key", "other"] {
             assert!(faults.iter().any(|fault| fault.starts_with(&format!("restore.{key}: "))), "{key}: {faults:#?}");
         }
+    }
+
+    #[test]
+    fn retention_is_on_unless_told_otherwise() {
+        let options = |text: &str| read(text).unwrap().executor.expiry;
+        let told = |text: &str| (options(text).enabled, options(text).period.as_secs(), options(text).settle.as_secs());
+        assert_eq!(told(""), (true, 600, 900));
+        assert_eq!(told("[retention]\nenabled = false\nperiod = \"1h\"\nsettle = \"0s\""), (false, 3600, 0));
+        let faults = read("[retention]\nenabled = 1\nperiod = \"0s\"\nsettle = \"2d\"\nkeep = 1").unwrap_err();
+        assert_eq!(faults.len(), 4, "{faults:#?}");
+        assert!(faults.iter().all(|fault| fault.starts_with("retention.")), "{faults:#?}");
     }
 
     #[test]

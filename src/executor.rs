@@ -14,6 +14,7 @@ mod collect;
 mod copy;
 mod coverage;
 mod download;
+mod expiry;
 mod export;
 mod fault;
 #[cfg(feature = "fuzzing")]
@@ -23,6 +24,7 @@ mod impact;
 mod import;
 mod permit;
 mod plan;
+mod rebuild;
 mod record;
 mod restore;
 mod restore_cluster;
@@ -35,12 +37,16 @@ mod window;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
 pub use download::{File, Files, Unreadable};
+pub use expiry::{Options as Expiry, Planned, RETENTION, Unexpired};
 pub use plan::Scheduled;
+pub use rebuild::{Misfit, Rebuilt, rebuild};
 pub use restore::{RestoreOptions, RestoreRefused};
 pub use restore_cluster::{BadVersion, Restoration, Wanted};
 
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;
+use crate::audit::Audit;
+use crate::backup::retention::Verdict;
 use crate::backup::{Backup, BackupId, Labels, Name, Source};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::failure::Reason;
@@ -49,13 +55,15 @@ use crate::local::{self, Provider};
 use crate::operation::{Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Policy, Progress, Spec, State, Tally};
 use crate::snapshot::Pace;
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
-use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS};
+use crate::telemetry::metrics::{
+    FILES_DELETED, FORKS, Family, Metrics, RETENTION_BACKUPS, RETENTION_DELETED, RETENTION_ROUND, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS,
+};
 use attempt::Running;
 use chrono::{TimeDelta, Utc};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -111,6 +119,8 @@ pub struct Options {
     pub local: Option<local::Options>,
     /// How dumps are brought into running servers.
     pub restore: RestoreOptions,
+    /// How what has had its time is removed.
+    pub expiry: Expiry,
 }
 
 impl Default for Options {
@@ -130,6 +140,7 @@ impl Default for Options {
             engines: Vec::new(),
             local: None,
             restore: RestoreOptions::default(),
+            expiry: Expiry::default(),
         }
     }
 }
@@ -194,6 +205,10 @@ struct Inner {
     /// How fast all snapshots together may read.
     pace: Option<Arc<Pace>>,
     metrics: Metrics,
+    /// Whether the clock can be relied on for removing things.
+    steady: expiry::Steady,
+    /// Where the service's own changes are recorded; nowhere before it is told.
+    audit: OnceLock<Audit>,
     /// The time to drain is over: whatever runs is to be handed back, and so is what begins meanwhile.
     drained: CancellationToken,
 }
@@ -210,9 +225,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn metrics() -> Metrics {
     let metrics = Metrics::new();
     Reason::ALL.iter().for_each(|reason| drop(metrics.counter(&RETRIES, &[reason.as_str()])));
-    for (family, values) in [(&FORKS, ["first", "repeated"]), (&SNAPSHOT_BYTES, ["decoded", "stored"]), (&FILES_DELETED, ["attempt", "backup"])] {
+    for (family, values) in [
+        (&FORKS, ["first", "repeated"]),
+        (&SNAPSHOT_BYTES, ["decoded", "stored"]),
+        (&FILES_DELETED, ["attempt", "backup"]),
+        (&RETENTION_DELETED, ["age", "failed"]),
+    ] {
         values.iter().for_each(|value| drop(metrics.counter(family, &[value])));
     }
+    Verdict::WORDS.iter().for_each(|(fate, reason)| metrics.gauge(&RETENTION_BACKUPS, &[fate, reason]).set(0.0));
+    metrics.gauge(&RETENTION_ROUND, &[]).set(0.0);
     metrics
 }
 
@@ -226,6 +248,8 @@ impl Executor {
             storage,
             pace: options.rate_limit.map(|rate| Arc::new(Pace::new(rate))),
             local: options.local.clone().map(|options| Arc::new(Provider::new(options))),
+            steady: expiry::Steady::new(&options.expiry),
+            audit: OnceLock::new(),
             options,
             work: Notify::new(),
             rubbish: Notify::new(),
@@ -237,6 +261,11 @@ impl Executor {
             metrics: metrics(),
             drained: CancellationToken::new(),
         }))
+    }
+
+    /// Records what the service changes by itself in this audit log, too. Only the first call counts.
+    pub fn record_in(&self, audit: Audit) {
+        let _ = self.0.audit.set(audit);
     }
 
     /// The store behind it, for reads.
@@ -563,6 +592,7 @@ impl Executor {
         let inner = &self.0;
         let collector = tokio::spawn(collect::run(Arc::clone(inner), stop.clone()));
         let tending = inner.local.as_ref().map(|local| tokio::spawn(tend::run(Arc::clone(inner), Arc::clone(local), stop.clone())));
+        let expiry = tokio::spawn(expiry::run(Arc::clone(inner), stop.clone()));
         let mut attempts = JoinSet::new();
         let mut clocks = Clocks::new();
         while !stop.is_cancelled() {
@@ -608,7 +638,7 @@ impl Executor {
             inner.drained.cancel();
             while attempts.join_next().await.is_some() {}
         }
-        let _ = collector.await;
+        let _ = tokio::join!(collector, expiry);
         if let Some(tending) = tending {
             let _ = tending.await;
         }

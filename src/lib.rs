@@ -14,6 +14,7 @@
 //!   stored        a backup by where it lies, with nothing but its storage
 //!   fetch         its RDB files, checked
 //!   restore       one of them into a running server
+//!   rebuild       records made again out of what storage has
 //! server        builds the rooms, binds the ports, serves, stops gracefully
 //!   accept        who may be connected: the loop, and the bounded set of connections
 //!   connection    one connection, from its first byte to its end
@@ -74,7 +75,9 @@
 //!   adopt         making a cluster known, changing how it is reached, forgetting it
 //!   restore_cluster  a backup becomes a cluster of its own on this machine; deleting one
 //!   tend          looking after the clusters on this machine
+//!   expiry        deleting what has had its time
 //!   collect       removing files that belong to no backup
+//!   rebuild       a backup's record out of what storage has
 //!   download      what of a finished backup can be read, and its bytes
 //!   fault         what a failure means for the next attempt
 //! snapshot      one shard from socket to artifact: the pipeline
@@ -107,6 +110,7 @@
 //!   remote        a store that is reached over the network: requests, credentials, answers, uploads
 //!   bucket        where dumps may be exported to
 //!   transfer      moving what is stored
+//!   listing       what lies below the roots
 //!   decode        what stored bytes decode to, each held against the manifest
 //!   dump          the dump of a shard, as it comes back
 //!   encryption    to whom artifacts are encrypted, and reading them back
@@ -134,7 +138,9 @@
 //! links         links that let their holder read one file for a short time
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
-//! cluster backup failure     identifiers and values
+//! backup        a backup's record
+//!   retention     which backups may go by themselves, and why
+//! cluster failure     identifiers and values
 //!   window        times of the week in which no snapshot may start
 //!   policy        when backups are to be taken by themselves, and how long they are kept
 //!   calendar      the instants for which they are planned

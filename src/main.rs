@@ -15,6 +15,10 @@ async fn main() -> ExitCode {
         Command::Fetch(args) => offline::fetch(&args).await.map_err(Error::failed),
         Command::Restore(args) => offline::restore(&args).await.map_err(Error::failed),
         Command::Store(Store::Verify(args)) => offline::verify_store(args.config.as_deref()).await.map_err(Error::failed),
+        Command::Store(Store::Rebuild(args)) => {
+            let wishes = offline::Wishes { merge: args.merge, deep: args.deep };
+            offline::rebuild_store(args.from.config.as_deref(), wishes).await.map_err(Error::failed)
+        }
         Command::Config(Config::Check(args)) => config::check(args.config.as_deref()).map_err(Error::failed),
         Command::Secrets(Secrets::NewKey(args)) => offline::new_key(&args.file).map_err(Error::failed),
         Command::Token(command) => cli::token(command).await,

@@ -7,6 +7,10 @@ mod stored;
 pub use fetch::fetch;
 pub use restore::restore;
 
+mod rebuild;
+
+pub use rebuild::{Wishes, rebuild_store};
+
 use crate::config;
 use crate::secrets::Key;
 use crate::store::sled;

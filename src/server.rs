@@ -190,6 +190,7 @@ impl Server {
         let links = links_key.map_or_else(|| Signer::random(origin.clone()), |key| Ok(Signer::new(&key, origin.clone())));
         let links = Arc::new(links.map_err(|fault| Error::Build(fault.to_owned()))?);
         let audit = open_audit(config.audit, executor.metrics().clone()).await?;
+        executor.record_in(audit.clone());
         let calls = Calls::new(executor.metrics().clone(), audit.clone());
         let (grpc, health) = api::router(executor.clone(), Arc::clone(&gate), calls.clone(), Arc::clone(&links), &advertise)
             .await

@@ -229,6 +229,12 @@ pub enum Error {
     /// No suspicion lies on the backup.
     #[error("no suspicion lies on the backup")]
     NotSuspect,
+    /// The backup is not being deleted, so there is nothing to take back.
+    #[error("the backup is not being deleted")]
+    NotDeleting,
+    /// The files of the backup are being removed already.
+    #[error("the files of the backup are being removed already")]
+    Purging,
     /// The backup is held by a person, for this reason.
     #[error("the backup is held: {0}")]
     Held(String),
@@ -280,6 +286,9 @@ pub trait Store: Send + Sync + 'static {
     /// backups are no obstacle. A new policy needs a name that no other of the cluster has, and is there from the acceptance on.
     /// `RestoreCluster` is to its cluster what an adoption is, with a record that tells servers of this
     /// machine, and to the backup that it reads what a copy is; `DeleteCluster` needs such a record, and the two before refuse it.
+    /// `UndeleteBackup` needs a backup that is DELETING, was AVAILABLE before, that no operation works on
+    /// and that was not [claimed](Store::begin_purge) for removal; it marks it busy, so that its files stay, and takes its name
+    /// for it, or where another has that a [made-up one](Name::undeleted), which the row has from then on.
     ///
     /// Durable on return.
     ///
@@ -288,7 +297,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::KeyReused`], [`Error::QueueFull`], [`Error::Conflict`], [`Error::NameTaken`], [`Error::NoBackup`] (also for
     /// one that is DELETING), [`Error::NotAvailable`], [`Error::ReadersFull`], [`Error::Held`], [`Error::NoCluster`],
     /// [`Error::NoPolicy`], [`Error::PolicyTaken`], [`Error::PoliciesFull`], [`Error::ClusterTaken`], [`Error::NotSuspect`] for an update that is to clear a suspicion that does not stand,
-    /// [`Error::Unavailable`].
+    /// [`Error::NotDeleting`], [`Error::Purging`], [`Error::Unavailable`].
     async fn create(&self, create: Create, grace: Duration) -> Result<Created, Error>;
 
     /// The operation that a key was used for, in its current state; `None` for a key that was not used. Callers ask before
@@ -450,6 +459,9 @@ pub trait Store: Send + Sync + 'static {
     /// connection. A policy goes when its creation does not succeed, or its deletion does.
     /// A restore ends as an adoption does, a deletion as a forgetting.
     ///
+    /// Of an undeletion: success makes the backup AVAILABLE and never to be purged; else the name that was taken for it is free
+    /// again, and it stays DELETING.
+    ///
     /// # Errors
     ///
     /// [`Error::Fenced`], [`Error::NotAllowed`], [`Error::Unavailable`].
@@ -491,6 +503,31 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`], [`Error::Damaged`].
     async fn backups(&self, filter: &BackupFilter, after: Option<BackupId>, limit: usize) -> Result<Vec<Backup>, Error>;
 
+    /// The newest AVAILABLE backup of a cluster in that folder, by when it was asked for; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn newest_available(&self, folder: &FolderId, cluster: &ClusterId) -> Result<Option<Backup>, Error>;
+
+    /// Identifiers of the clusters that have backups in any state, known ones or not, in order, at most `limit` (1 to
+    /// [`PAGE_ROWS`]), those after `after` if it is given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn clusters_with_backups(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<ClusterId>, Error>;
+
+    /// Puts in the row of a backup that storage has and the store does not, with what its source was: after the loss of a
+    /// store. The row is AVAILABLE or DELETING, has an epoch, and nothing works on it or reads it. False when there is a backup of
+    /// its id: then nothing changes. Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NameTaken`] for an AVAILABLE one whose name another has; [`Error::Invalid`] for a row or a lineage that does not
+    /// fit; [`Error::Unavailable`], [`Error::Damaged`].
+    async fn put_back(&self, backup: Backup, lineage: Vec<Lineage>) -> Result<bool, Error>;
+
     /// Attempts whose files are to be looked for now, the longest due first, at most `limit`.
     ///
     /// # Errors
@@ -513,7 +550,15 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`], [`Error::Damaged`].
     async fn purgeable(&self, limit: usize) -> Result<Vec<Backup>, Error>;
 
-    /// Forgets the row of a backup whose files are gone. Nothing happens unless it is DELETING and due.
+    /// Claims a backup for the removal of its files: it is DELETING, due, and not busy. From then on its deletion is not taken
+    /// back. True also when it was claimed before, by whoever; false when it may not be claimed. Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Damaged`].
+    async fn begin_purge(&self, id: BackupId) -> Result<bool, Error>;
+
+    /// Forgets the row of a backup whose files are gone. Nothing happens unless it was [claimed](Store::begin_purge).
     ///
     /// # Errors
     ///

@@ -26,7 +26,7 @@ use Role::{Admin, Auditor, Editor, Restorer, Viewer};
 use Rule::{Needs, Open};
 
 /// What each call needs, in order of its path. Calls of the second REST door are listed by names of their own.
-const RULES: [(&str, Rule); 92] = [
+const RULES: [(&str, Rule); 93] = [
     ("/grpc.health.v1.Health/Check", Open),
     ("/grpc.health.v1.Health/List", Open),
     ("/grpc.health.v1.Health/Watch", Open),
@@ -43,6 +43,7 @@ const RULES: [(&str, Rule); 92] = [
     ("/redkeep.v1.BackupService/Copy", Needs(Editor)),
     ("/redkeep.v1.BackupService/Create", Needs(Editor)),
     ("/redkeep.v1.BackupService/Delete", Needs(Editor)),
+    ("/redkeep.v1.BackupService/Expire", Needs(Editor)),
     ("/redkeep.v1.BackupService/Export", Needs(Restorer)),
     ("/redkeep.v1.BackupService/Get", Needs(Viewer)),
     ("/redkeep.v1.BackupService/GetDownloadLinks", Needs(Restorer)),

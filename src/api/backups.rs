@@ -4,7 +4,8 @@ use super::page::Page;
 use super::{Api, convert, request, status};
 use crate::auth::Grant;
 use crate::backup::{Backup, BackupId, HOLDS};
-use crate::executor::{Draft, ExportRefused};
+use crate::cluster::{ClusterId, FolderId};
+use crate::executor::{Draft, ExportRefused, Unexpired};
 use crate::links::LIFE;
 use crate::operation::{BackupChanges, Door, Expiry, ExportTarget, ImportSource, Spec};
 use crate::pb::{managed, operation as wire, own};
@@ -154,6 +155,36 @@ impl own::backup_service_server::BackupService for Api {
         self.accept_restore(request).await
     }
 
+    async fn undelete(&self, request: Request<own::UndeleteBackupRequest>) -> Result<Response<wire::Operation>, Status> {
+        let (grant, caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&grant, &caller).await? {
+            return Ok(operation);
+        }
+        let id = self.backup(&grant, &request.backup_id).await?.id;
+        let operation = self.executor.change_backup(id, Door::Redkeep, Spec::UndeleteBackup, caller).await;
+        let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;
+        Ok(Response::new(convert::operation(&operation)))
+    }
+
+    async fn plan_expiry(&self, request: Request<own::PlanExpiryRequest>) -> Result<Response<own::PlanExpiryResponse>, Status> {
+        let (grant, request) = request::reading(request)?;
+        let (folder, cluster) = self.judged(&grant, &request.cluster_id).await?;
+        let planned = self.executor.plan_expiry(&folder, &cluster).await;
+        let planned = planned.map_err(|error| status::store(error, "cluster", &request.cluster_id))?;
+        Ok(Response::new(own::PlanExpiryResponse { plans: planned.iter().map(convert::expiry_plan).collect() }))
+    }
+
+    async fn expire(&self, request: Request<own::ExpireBackupsRequest>) -> Result<Response<own::ExpireBackupsResponse>, Status> {
+        // A key of the caller's is not needed: what is asked for twice is deleted once.
+        let (grant, caller, request) = request::changing(request)?;
+        let (folder, cluster) = self.judged(&grant, &request.cluster_id).await?;
+        let planned = self.executor.expire(&folder, &cluster, caller).await.map_err(|fault| match fault {
+            Unexpired::Unsteady(_) => status::precondition("CLOCK", &request.cluster_id, fault.to_string()),
+            Unexpired::Store(error) => status::store(error, "cluster", &request.cluster_id),
+        })?;
+        Ok(Response::new(own::ExpireBackupsResponse { plans: planned.iter().map(convert::expiry_plan).collect() }))
+    }
+
     async fn get_download_links(&self, request: Request<own::GetDownloadLinksRequest>) -> Result<Response<own::GetDownloadLinksResponse>, Status> {
         let (grant, request) = request::reading(request)?;
         let id = request.backup_id;
@@ -182,6 +213,23 @@ impl own::backup_service_server::BackupService for Api {
         let operation = self.executor.change_backup(id, Door::Redkeep, Spec::DeleteBackup, caller).await;
         let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;
         Ok(Response::new(convert::operation(&operation)))
+    }
+}
+
+impl Api {
+    /// Folder and id of the cluster whose backups are judged. One that is not known any more is that of its newest backup.
+    async fn judged(&self, grant: &Grant, id: &str) -> Result<(FolderId, ClusterId), Status> {
+        let cluster = request::cluster_id(id)?;
+        let folder = match self.executor.fleet().get(&cluster) {
+            Some(known) => known.folder_id.clone(),
+            None => {
+                let listed = self.executor.store().backups(&BackupFilter::Cluster(cluster.clone()), None, 1).await;
+                let newest = listed.map_err(|error| status::store(error, "cluster", id))?.pop();
+                newest.ok_or_else(|| status::not_found("cluster", id))?.folder_id
+            }
+        };
+        grant.folder(&folder).map_err(|denied| status::denied(denied, "cluster", id))?;
+        Ok((folder, cluster))
     }
 }
 

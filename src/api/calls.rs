@@ -49,8 +49,9 @@ const GET_OPERATION: &str = "/yandex.cloud.operation.OperationService/Get";
 const OPERATION: &str = "yandex.cloud.operation.Operation";
 
 /// Calls that answer with something else and are audited all the same: they hand out data or a token, or have no descriptor.
-const AUDITED: [&str; 7] = [
+const AUDITED: [&str; 8] = [
     access::DOWNLOAD,
+    "/redkeep.v1.BackupService/Expire",
     "/redkeep.v1.BackupService/GetDownloadLinks",
     "/yandex.cloud.iam.v1.IamTokenService/Create",
     access::memstore::COPY,
@@ -61,6 +62,9 @@ const AUDITED: [&str; 7] = [
 
 /// Fields that name what a request is about, the closest first, with the word for such things.
 const TARGETS: [(&str, &str); 3] = [("backup_id", "backups"), ("operation_id", "operations"), ("cluster_id", "clusters")];
+
+/// Field with which the suspicion is taken from a backup.
+const CLEAR_SUSPECT: &str = "clear_suspect";
 
 /// Most bytes of a message that are looked at for what it is about.
 const SEEN_BYTES: usize = 64 * 1024;
@@ -313,6 +317,10 @@ impl Told<'_> {
         };
         if let Some(target) = TARGETS.iter().find_map(named) {
             self.call.record.set_target(&target);
+        }
+        // With it older backups may go again, so it is told by itself.
+        if message.get_field_by_name(CLEAR_SUSPECT).is_some_and(|value| value.as_bool() == Some(true)) {
+            self.call.record.set_clear_suspect();
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::status;
 use crate::artifacts::Folder;
+use crate::backup::retention::Verdict;
 use crate::backup::{self, Backup, Checksum, Consistency, Impact, Level, Minimum, Origin, Proof, Suspicion};
 use crate::cluster::policy::Policy;
 use crate::cluster::{Health, Host, ONLY_SHARD, Role, Timestamp, View};
@@ -341,6 +342,24 @@ pub(super) fn own_backup(backup: &Backup) -> own::Backup {
         proofs: backup.proofs.iter().map(proof).collect(),
         planned_at: backup.planned_at.map(timestamp),
         policy_id: backup.policy_id.clone().unwrap_or_default(),
+    }
+}
+
+/// What becomes of a backup by the rules of retention.
+pub(super) fn expiry_plan(planned: &executor::Planned) -> own::ExpiryPlan {
+    use own::expiry_plan::Fate;
+    let fate = match planned.verdict {
+        Verdict::Keep(_) => Fate::Keep,
+        Verdict::Expire(_) => Fate::Expire,
+        Verdict::Deleted(_) => Fate::Deleted,
+    };
+    own::ExpiryPlan {
+        backup_id: planned.backup_id.to_string(),
+        fate: fate as i32,
+        reason: planned.verdict.to_string(),
+        operation_id: planned.operation_id.map(|id| id.to_string()).unwrap_or_default(),
+        backup_name: planned.name.to_string(),
+        ends_at: planned.ends_at.map(timestamp),
     }
 }
 

@@ -22,9 +22,7 @@ const LOGS: &str = "read the log on the server itself";
 const RESHARDING: &str = "use redis-cli --cluster on the servers";
 
 /// What to say of each call, in order of its path.
-const SENTENCES: [(&str, &str); 39] = [
-    ("/redkeep.v1.BackupService/PlanExpiry", "look at `expires_at` of each backup in redkeep.v1.BackupService.List"),
-    ("/redkeep.v1.BackupService/Undelete", "copy the files from storage before `purge_at`; redkeep.v1.BackupService.Get shows both `purge_at` and `path`"),
+const SENTENCES: [(&str, &str); 37] = [
     (
         "/redkeep.v1.BackupService/Verify",
         "every dump is checked while it is taken, and redkeep.v1.BackupService.Get shows the `level` reached; to go further start a server on the artifact",
@@ -67,7 +65,7 @@ const SENTENCES: [(&str, &str); 39] = [
     ("/yandex.cloud.mdb.redis.v1.VersionsService/List", "redkeep.v1.FleetService.CheckCluster shows the version of each host"),
 ];
 
-/// What to use in place of the call at a gRPC path, such as `/redkeep.v1.BackupService/PlanExpiry`; `None` for a call that is
+/// What to use in place of the call at a gRPC path, such as `/yandex.cloud.mdb.redis.v1.UserService/Create`; `None` for a call that is
 /// built, and for a path that is no call.
 pub fn sentence(path: &str) -> Option<&'static str> {
     SENTENCES.binary_search_by_key(&path, |(path, _)| path).ok().map(|at| SENTENCES[at].1)
@@ -94,16 +92,19 @@ mod tests {
     use tower::ServiceExt;
 
     /// Every call that is built.
-    const BUILT: [&str; 41] = [
+    const BUILT: [&str; 44] = [
         "/redkeep.v1.BackupService/Copy",
         "/redkeep.v1.BackupService/Create",
         "/redkeep.v1.BackupService/Delete",
+        "/redkeep.v1.BackupService/Expire",
         "/redkeep.v1.BackupService/Export",
         "/redkeep.v1.BackupService/Get",
         "/redkeep.v1.BackupService/GetDownloadLinks",
         "/redkeep.v1.BackupService/List",
         "/redkeep.v1.BackupService/Import",
         "/redkeep.v1.BackupService/RestoreInto",
+        "/redkeep.v1.BackupService/PlanExpiry",
+        "/redkeep.v1.BackupService/Undelete",
         "/redkeep.v1.BackupService/Update",
         "/redkeep.v1.FleetService/AdoptCluster",
         "/redkeep.v1.FleetService/CheckCluster",
@@ -180,11 +181,11 @@ mod tests {
         let router = Router::new().fallback(|uri: Uri| async move { uri.path().to_owned() }).layer(axum::middleware::from_fn(answer));
         let ask = |path: &str| router.clone().oneshot(Request::post(path).body(Body::from("not a message")).unwrap());
 
-        let refused = ask("/redkeep.v1.BackupService/PlanExpiry").await.unwrap();
+        let refused = ask("/yandex.cloud.mdb.redis.v1.UserService/Create").await.unwrap();
         assert_eq!(refused.status(), StatusCode::OK);
         assert_eq!(refused.headers()["content-type"], "application/grpc");
         let status = Status::from_header_map(refused.headers()).unwrap();
-        assert_eq!((status.code(), status.message()), (Code::Unimplemented, "look at `expires_at` of each backup in redkeep.v1.BackupService.List"));
+        assert_eq!((status.code(), status.message()), (Code::Unimplemented, ACL));
         assert!(to_bytes(refused.into_body(), 1).await.unwrap().is_empty());
 
         for path in ["/redkeep.v1.OperationService/Wait", "/redkeep.v1.OperationService/watch", "/"] {

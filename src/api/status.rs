@@ -161,6 +161,14 @@ pub(super) fn store(error: store::Error, kind: &str, subject: &str) -> Status {
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
         store::Error::NotSuspect => precondition("STATE", subject, format!("no suspicion lies on {kind} {}; leave clear_suspect out", shown(subject))),
+        store::Error::NotDeleting => {
+            precondition("STATE", subject, format!("{kind} {} is not being deleted, so there is nothing to take back", shown(subject)))
+        }
+        store::Error::Purging => precondition(
+            "STATE",
+            subject,
+            format!("the files of {kind} {} are being removed already; its deletion cannot be taken back any more", shown(subject)),
+        ),
         store::Error::Held(reason) => {
             precondition("HOLD", subject, format!("{kind} {} is held: {reason}; lift the hold with redkeep.v1.BackupService.Update first", shown(subject)))
         }

@@ -2,6 +2,7 @@
 
 use super::{Error, Folder, SEAL_TIMEOUT};
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
@@ -58,6 +59,15 @@ impl Files {
 
     pub(super) async fn length(&self, path: &Key) -> Result<u64, Error> {
         Ok(within(self.objects.head(path)).await?.size)
+    }
+
+    /// Shows every object to `see`; remains of uploads and puts are none.
+    pub(super) async fn each(&self, see: &mut (dyn FnMut(&str, u64) -> Result<(), Error> + Send)) -> Result<(), Error> {
+        let mut listed = self.objects.list(None);
+        while let Some(found) = within(listed.try_next()).await? {
+            see(found.location.as_ref(), found.size)?;
+        }
+        Ok(())
     }
 
     pub(super) async fn remove(&self, path: &Key) -> Result<(), Error> {

@@ -205,6 +205,9 @@ pub struct Facts {
     /// What was proved, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub proofs: Vec<Proof>,
+    /// When its deletion was taken back, the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undeleted_at: Option<Timestamp>,
 }
 
 impl Facts {
@@ -228,6 +231,7 @@ impl Facts {
             deleted_until,
             suspicion: backup.suspicion.clone(),
             proofs: backup.proofs.clone(),
+            undeleted_at: backup.undeleted_at,
         }
     }
 }

@@ -214,6 +214,21 @@ impl Remote {
         self.0.client.objects.list(Some(folder)).map_err(|fault| Error::from_answer(&fault))
     }
 
+    /// Shows every object below the prefix to `see`, by its path from there.
+    pub(super) async fn each(&self, see: &mut (dyn FnMut(&str, u64) -> Result<(), Error> + Send)) -> Result<(), Error> {
+        let prefix = Path::parse(&self.0.place.prefix).map_err(|_| Error::unavailable("the prefix is one that no store takes"))?;
+        let below = Some(&prefix).filter(|prefix| !prefix.as_ref().is_empty());
+        let mut listed = self.0.client.objects.list(below);
+        loop {
+            let next = timeout(SMALL_TIMEOUT, listed.next()).await;
+            let Some(found) = next.map_err(|_| Error::unavailable(format!("no answer within {} s", SMALL_TIMEOUT.as_secs())))? else { return Ok(()) };
+            let found = found.map_err(|fault| Error::from_answer(&fault))?;
+            let path = found.location.as_ref();
+            let inner = path.strip_prefix(prefix.as_ref()).unwrap_or(path);
+            see(inner.trim_start_matches('/'), found.size)?;
+        }
+    }
+
     /// Removes everything below a path, with uploads that were begun there; tells how many objects and uploads went.
     pub(super) async fn remove_all(&self, folder: &Path) -> Result<u64, Error> {
         let listed = self.list(folder).map(|found| async move {

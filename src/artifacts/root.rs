@@ -71,6 +71,14 @@ impl Root {
         }
     }
 
+    /// Shows every object below it to `see`, by its path and its length in bytes. It ends with the first error.
+    pub(super) async fn each(&self, see: &mut (dyn FnMut(&str, u64) -> Result<(), Error> + Send)) -> Result<(), Error> {
+        match self {
+            Self::Files(files) => files.each(see).await,
+            Self::Remote(remote) => remote.each(see).await,
+        }
+    }
+
     pub(super) async fn remove(&self, path: &str) -> Result<(), Error> {
         match self {
             Self::Files(files) => files.remove(&Path::from(path)).await,

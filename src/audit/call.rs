@@ -16,6 +16,8 @@ pub struct Known {
     pub target: Option<String>,
     /// The operation that the call started, stopped or found.
     pub operation: Option<String>,
+    /// Set when the call is to take the suspicion from a backup.
+    pub clear_suspect: Option<bool>,
 }
 
 /// The record of one call, shared by all who answer it. The default one forgets what it is told: it is for calls of which
@@ -47,6 +49,13 @@ impl CallRecord {
     /// Tells the operation that the call is answered with.
     pub fn set_operation(&self, operation: &str) {
         self.set(|known| &mut known.operation, operation);
+    }
+
+    /// Tells that the call is to take the suspicion from a backup.
+    pub fn set_clear_suspect(&self) {
+        if let Some(known) = &self.0 {
+            known.lock().unwrap_or_else(PoisonError::into_inner).clear_suspect = Some(true);
+        }
     }
 
     /// What was told so far.

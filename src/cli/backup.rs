@@ -4,8 +4,8 @@ use super::client::{Session, changing};
 use super::error::Error;
 use super::table::{self, Facts, Grid};
 use super::{
-    BackupCommand, CopyBackup, CreateBackup, DeleteBackup, Expires, ExportBackup, ImportBackup, ListOfCluster, Output, UpdateBackup, json, labels, operation,
-    print, restore, text,
+    BackupCommand, CopyBackup, CreateBackup, DeleteBackup, ExpireBackups, Expires, ExportBackup, ImportBackup, ListOfCluster, Output, UndeleteBackup,
+    UpdateBackup, json, labels, operation, print, restore, text,
 };
 use crate::pb::own::backup::{Level, State};
 use crate::pb::own::{self, Backup, ShardArtifact};
@@ -25,6 +25,8 @@ pub(super) async fn run(session: &Session, command: BackupCommand) -> Result<(),
         BackupCommand::DownloadLinks(args) => download_links(session, args.id).await,
         BackupCommand::Restore(args) => restore::run(session, args).await,
         BackupCommand::Delete(args) => delete(session, args).await,
+        BackupCommand::Undelete(args) => undelete(session, args).await,
+        BackupCommand::Expire(args) => expire(session, args).await,
     }
 }
 
@@ -105,6 +107,44 @@ async fn delete(session: &Session, args: DeleteBackup) -> Result<(), Error> {
     let request = changing(own::DeleteBackupRequest { backup_id: args.id }, args.change.idempotency_key.as_deref())?;
     let operation = session.change(session.backups().delete(request)).await?;
     operation::settle(session, operation, args.change.wait).await
+}
+
+async fn undelete(session: &Session, args: UndeleteBackup) -> Result<(), Error> {
+    let request = changing(own::UndeleteBackupRequest { backup_id: args.id }, args.change.idempotency_key.as_deref())?;
+    let operation = session.change(session.backups().undelete(request)).await?;
+    operation::settle(session, operation, args.change.wait).await
+}
+
+async fn expire(session: &Session, args: ExpireBackups) -> Result<(), Error> {
+    let cluster_id = args.cluster;
+    if args.dry_run {
+        let answer = session.call(session.backups().plan_expiry(own::PlanExpiryRequest { cluster_id })).await?;
+        return match session.output {
+            Output::Json => print::value(&json::message(&answer)?),
+            Output::Table => print::answer(&fates_text(&answer.plans, Utc::now())),
+        };
+    }
+    let answer = session.change(session.backups().expire(own::ExpireBackupsRequest { cluster_id })).await?;
+    match session.output {
+        Output::Json => print::value(&json::message(&answer)?),
+        Output::Table => print::answer(&fates_text(&answer.plans, Utc::now())),
+    }
+}
+
+/// Each backup with its fate and the reason.
+fn fates_text(plans: &[own::ExpiryPlan], now: DateTime<Utc>) -> String {
+    let mut grid = Grid::new(&["ID", "NAME", "FATE", "AGE OVER", "REASON", "OPERATION"]);
+    for plan in plans {
+        grid.row([
+            text::escape(&plan.backup_id).into(),
+            text::or_dash(&plan.backup_name).into(),
+            table::state(table::known(plan.fate().as_str_name())),
+            text::instant(plan.ends_at.as_ref()).map_or_else(|| "never".to_owned(), |at| text::distance(at, now)).into(),
+            text::or_dash(&plan.reason).into(),
+            text::or_dash(&plan.operation_id).into(),
+        ]);
+    }
+    grid.text()
 }
 
 async fn download_links(session: &Session, backup_id: String) -> Result<(), Error> {

@@ -9,9 +9,9 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 pub(super) fn state(word: &str) -> Cell {
     let cell = Cell::new(word);
     match word.split(' ').next().unwrap_or_default() {
-        "AVAILABLE" | "RUNNING" | "ALIVE" | "SUCCEEDED" | "VERIFIED" | "WALKED" | "LOADED" | "READY" | "yes" => cell.fg(Color::Green),
+        "AVAILABLE" | "RUNNING" | "ALIVE" | "SUCCEEDED" | "VERIFIED" | "WALKED" | "LOADED" | "READY" | "KEEP" | "yes" => cell.fg(Color::Green),
         "ERROR" | "FAILED" | "DEAD" | "NOT" => cell.fg(Color::Red),
-        "CREATING" | "DELETING" | "DEGRADED" | "QUEUED" | "CANCELLED" | "WARNING" | "no" => cell.fg(Color::Yellow),
+        "CREATING" | "DELETING" | "EXPIRE" | "DELETED" | "DEGRADED" | "QUEUED" | "CANCELLED" | "WARNING" | "no" => cell.fg(Color::Yellow),
         _ => cell,
     }
 }

@@ -291,7 +291,7 @@ async fn work(context: &Context) -> End {
             Spec::AdoptCluster => adopt::adopt(context).await,
             Spec::UpdateConnection => adopt::update_connection(context).await,
             Spec::ForgetCluster => adopt::forget(context),
-            Spec::UndeleteBackup => unbuilt(),
+            Spec::UndeleteBackup => record::undelete(context).await,
             Spec::VerifyBackup { .. } => unbuilt(),
             Spec::RestoreInto(target) => restore::run(context, target).await,
             Spec::UpdateCluster(changes) => plan::update_cluster(context, changes).await,

@@ -6,6 +6,7 @@
 use super::{Inner, export};
 use crate::artifacts::{self, Folder};
 use crate::store::Doomed;
+use crate::telemetry::crash_point;
 use crate::telemetry::metrics::{COLLECTOR_FAILURES, FILES_DELETED};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,14 +83,28 @@ async fn round(inner: &Inner) {
         }
         Err(fault) => tracing::error!(error = %fault, "doomed attempts could not be listed"),
     }
+    // What is gone cannot be brought back, so a clock that was set forward is not believed at once.
+    if inner.steady.unsteady().is_some() {
+        return;
+    }
     match inner.store.purgeable(BATCH).await {
         Ok(backups) => {
             for backup in backups {
+                // From here on its deletion is not taken back; one that was taken back since keeps its files.
+                match inner.store.begin_purge(backup.id).await {
+                    Ok(true) => crash_point("purge.claimed"),
+                    Ok(false) => continue,
+                    Err(fault) => {
+                        tracing::error!(error = %fault, "a removal could not be recorded");
+                        continue;
+                    }
+                }
                 let folder = Folder::of_backup(&backup.folder_id, &backup.cluster_id, backup.id);
                 match inner.storage.remove_all(&folder).await {
                     Ok(files) => {
                         inner.metrics.counter(&FILES_DELETED, &["backup"]).increment(files);
                         tracing::info!(backup.id = %backup.id, files, "the files of a deleted backup were removed");
+                        crash_point("purge.removed");
                         if let Err(fault) = inner.store.purged(backup.id).await {
                             tracing::error!(error = %fault, "a removal could not be recorded");
                         }

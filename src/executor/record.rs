@@ -1,13 +1,13 @@
-//! Short work on a backup's record: changing it, deleting it.
+//! Short work on a backup's record: changing it, deleting it, taking its deletion back.
 //!
 //! What is decided goes to storage too, as a facts file beside the artifacts, so that it outlives the store. A file is
 //! created once; its bytes depend on the operation alone, so doing it again is no harm.
 
 use super::attempt::{Context, End};
-use super::fault;
+use super::{fault, stored};
 use crate::artifacts::manifest::{FACTS, Facts};
 use crate::artifacts::{self, Folder};
-use crate::backup::{Backup, Cleared, Hold};
+use crate::backup::{Backup, Cleared, Hold, State};
 use crate::failure::{Failure, Reason};
 use crate::operation::{BackupChanges, Outcome, Response};
 use crate::store::Completion;
@@ -75,6 +75,42 @@ async fn try_delete(context: &Context) -> Result<End, End> {
     }
     crash_point("delete.stored");
     Ok(End::Done(Box::new(Completion { outcome: Outcome::Succeeded(Response::Empty), backup: None })))
+}
+
+pub(super) async fn undelete(context: &Context) -> End {
+    match try_undelete(context).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+async fn try_undelete(context: &Context) -> Result<End, End> {
+    let mut backup = context.inner.store.backup(context.backup_id()?).await?;
+    check_files(context, &backup).await?;
+    backup.state = State::Available;
+    backup.undeleted_at = Some(context.operation.created_at);
+    write_facts(context, &mut backup).await?;
+    crash_point("undelete.stored");
+    backup.busy = None;
+    let response = Response::Backup(Box::new(backup.clone()));
+    Ok(End::Done(Box::new(Completion { outcome: Outcome::Succeeded(response), backup: Some(backup) })))
+}
+
+/// Holds what storage has against the record, by its lengths: what is called AVAILABLE is there. While the operation works on
+/// the backup nobody removes its files.
+async fn check_files(context: &Context, backup: &Backup) -> Result<(), End> {
+    let stored = stored::read(context, backup.id).await?;
+    for shard in &stored.manifest.shards {
+        for (file, bytes) in
+            shard.segments.iter().map(|segment| (&segment.file, segment.stored_bytes)).chain(shard.side.iter().map(|side| (&side.file, side.stored_bytes)))
+        {
+            let length = context.inner.storage.length(&stored.folder, file).await.map_err(|error| fault::stored(&context.operation, &error))?;
+            if length != bytes {
+                let message = format!("the backup cannot be brought back: {file} has {length} bytes in storage and {bytes} were stored");
+                return Err(End::Failed(Failure::new(Reason::StorageCorrupt, message)));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes the facts as the next free revision, and notes it in the row.

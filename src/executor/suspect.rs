@@ -45,7 +45,7 @@ pub(super) async fn examine(context: &Context, shards: &[ShardManifest]) -> Resu
 }
 
 /// What the source of a shard was.
-fn lineage(shard: &ShardManifest) -> Lineage {
+pub(super) fn lineage(shard: &ShardManifest) -> Lineage {
     let walk = &shard.walk;
     let is_whole = walk.opaque.is_none();
     let short = |text: &str| if text.len() <= Lineage::TEXT_BYTES { text.to_owned() } else { String::new() };

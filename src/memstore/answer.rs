@@ -120,6 +120,8 @@ pub(super) enum Refusal {
     Busy(String),
     /// The backup is in another state than it must be.
     NotAvailable(&'static str),
+    /// The backup is encrypted, and there is no key to read it with.
+    Locked(String),
     /// As many copies and exports of the backup are under way as may be.
     ReadersFull(usize),
     /// Somebody wants the backup to stay.
@@ -175,6 +177,11 @@ impl Refusal {
                 Is::CONFLICT,
                 "OPERATION_IN_PROGRESS",
                 format!("operation {id} is under way on the same cluster, backup or target; try again when it has ended"),
+            ),
+            Self::Locked(name) => (
+                Is::CONFLICT,
+                "BACKUP_ENCRYPTED",
+                format!("backup \"{}\" is encrypted, and no key of artifacts.age_identity_file opens it; dumps are exported decoded", shown(name)),
             ),
             Self::NotAvailable(state) => (Is::CONFLICT, "BACKUP_NOT_AVAILABLE", format!("the backup is not Available, it is {}", state_word(state))),
             Self::ReadersFull(count) => {
@@ -244,6 +251,8 @@ impl Refusal {
             | store::Error::NoPolicy
             | store::Error::PolicyTaken(_)
             | store::Error::PoliciesFull(_)
+            | store::Error::NotDeleting
+            | store::Error::Purging
             | store::Error::Fenced(_)
             | store::Error::Cancelling
             | store::Error::NotAllowed(_)

@@ -96,6 +96,9 @@ impl Calls {
         }
         visitor.right.clone()?;
         may_go_there.map_err(|_| Refusal::ForeignBucket(bucket.clone()))?;
+        if backup.is_available() && !self.executor.can_decode(&backup) {
+            return Err(Refusal::Locked(raw.to_owned()));
+        }
         let target = ExportTarget { bucket, path, name: Some(name), as_stored: false };
         let operation = self.executor.export_backup(backup.id, target, Door::MemStore, visitor.caller()).await;
         let operation = operation.map_err(|error| Refusal::of_store(error, raw))?;

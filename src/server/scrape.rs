@@ -3,14 +3,14 @@
 //! What is looked up costs a bounded number of reads and serves everybody for a second. Its series are made anew each time,
 //! so a cluster that is not known any more has none.
 
-use crate::backup::{Backup, Level};
+use crate::backup::{Backup, Level, retention};
 use crate::executor::Executor;
 use crate::failure::Reason;
 use crate::fleet::Definition;
 use crate::operation::{Spec, State as OperationState};
 use crate::store::{self, BackupFilter};
 use crate::telemetry::metrics::{
-    ATTEMPTS_RUNNING, BUILD_INFO, CLUSTERS, LAST_BACKUP, LAST_PROVED, LAST_SUSPECT, Metrics, OLDEST_OPERATION, OPERATION_FAILURES, OPERATIONS,
+    ATTEMPTS_RUNNING, BUILD_INFO, CLUSTERS, LAST_BACKUP, LAST_GOOD, LAST_PROVED, LAST_SUSPECT, Metrics, OLDEST_OPERATION, OPERATION_FAILURES, OPERATIONS,
     OPERATIONS_ENDED, ORPHANS, QUEUE_LENGTH, QUEUE_LIMIT, READY, START_TIME, STORE_READY, WORKERS,
 };
 use axum::Router;
@@ -132,7 +132,11 @@ impl Scrape {
         let clusters = self.executor.fleet().all();
         let rows = (BACKUPS / clusters.len().max(1)).clamp(1, BACKUPS_OF_CLUSTER);
         for cluster in clusters.iter().take(CLUSTER_SERIES) {
-            let backups = store.backups(&BackupFilter::Cluster(cluster.id.clone()), None, rows).await?;
+            let mut backups = store.backups(&BackupFilter::Cluster(cluster.id.clone()), None, rows).await?;
+            if !backups.iter().any(Backup::is_available) {
+                // Behind many that failed there may be one.
+                backups.extend(store.newest_available(&cluster.folder_id, &cluster.id).await?);
+            }
             tell_newest(metrics, cluster, &backups);
         }
         Ok(())
@@ -149,6 +153,8 @@ fn tell_newest(metrics: &Metrics, cluster: &Definition, backups: &[Backup]) {
     let suspect = available().max_by_key(|backup| backup.started_at).is_some_and(Backup::is_suspect);
     metrics.gauge(&LAST_SUSPECT, &labels).set(f64::from(u8::from(suspect)));
     metrics.gauge(&LAST_BACKUP, &labels).set(newest.map_or(0.0, seconds));
+    let good = backups.iter().filter(|backup| retention::is_good(backup)).filter_map(|backup| backup.started_at).max();
+    metrics.gauge(&LAST_GOOD, &labels).set(good.map_or(0.0, seconds));
     metrics.gauge(&LAST_PROVED, &labels).set(proved.map_or(0.0, seconds));
 }
 

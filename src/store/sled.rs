@@ -362,6 +362,24 @@ impl Store for SledStore {
         self.read(move |rows| read::purgeable(rows, now, limit)).await
     }
 
+    async fn newest_available(&self, folder: &FolderId, cluster: &ClusterId) -> Result<Option<Backup>, Error> {
+        let (folder, cluster) = (folder.clone(), cluster.clone());
+        self.read(move |rows| read::newest_available(rows, &folder, &cluster)).await
+    }
+
+    async fn clusters_with_backups(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<ClusterId>, Error> {
+        let after = after.cloned();
+        self.read(move |rows| read::clusters_with_backups(rows, after.as_ref(), limit)).await
+    }
+
+    async fn put_back(&self, backup: Backup, lineage: Vec<Lineage>) -> Result<bool, Error> {
+        self.change(move |judge| judge.put_back(&backup, lineage)).await
+    }
+
+    async fn begin_purge(&self, id: BackupId) -> Result<bool, Error> {
+        self.change(move |judge| judge.begin_purge(id)).await
+    }
+
     async fn purged(&self, id: BackupId) -> Result<(), Error> {
         self.change(move |judge| judge.purged(id)).await
     }

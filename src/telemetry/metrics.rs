@@ -131,12 +131,20 @@ families! {
         "Files removed from storage: of an unpublished `attempt`, or of a deleted `backup`.";
     COLLECTOR_FAILURES: Kind::Counter, "redkeep_collector_failures_total", [],
         "Removals of files that failed; they are tried again.";
+    RETENTION_BACKUPS: Kind::Gauge, "redkeep_retention_backups", ["fate", "reason"],
+        "Backups by what the rules of retention say of them, and why, as the last round found.";
+    RETENTION_DELETED: Kind::Counter, "redkeep_retention_deleted_total", ["reason"],
+        "Backups that were deleted because they have had their time: by `age`, or `failed` ones.";
+    RETENTION_ROUND: Kind::Gauge, "redkeep_retention_last_round_timestamp_seconds", [],
+        "When the rules of retention were last asked about every backup, in seconds since 1970; 0 before the first round.";
     LAST_BACKUP: Kind::Gauge, "redkeep_last_backup_timestamp_seconds", ["folder", "cluster"],
         "When the snapshot of the newest available backup began, in seconds since 1970; 0 when there is none.";
     LAST_SUSPECT: Kind::Gauge, "redkeep_last_backup_suspect", ["folder", "cluster"],
         "1 while the source of the newest available backup looked wrong and nobody has cleared that, else 0.";
     LAST_PROVED: Kind::Gauge, "redkeep_last_proved_backup_timestamp_seconds", ["folder", "cluster"],
         "The same for the newest available backup that a real server has loaded (level LOADED).";
+    LAST_GOOD: Kind::Gauge, "redkeep_last_good_backup_timestamp_seconds", ["folder", "cluster"],
+        "The same for the newest available backup that was walked to its end and is not suspect: the one that retention never removes.";
 }
 
 /// Where all counting is said to come from; nothing looks at it.

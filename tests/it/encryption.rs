@@ -259,3 +259,25 @@ async fn the_side_state_holds_what_a_dump_does_not_and_no_secret() {
     assert_eq!(value["acl_has_password_hashes"], true);
     service.stop().await;
 }
+
+/// Goal: what cannot be read is refused when it is asked for, and not later. Method: an export through each door, without a key.
+#[tokio::test]
+async fn an_export_that_no_key_opens_is_refused_at_once() {
+    let source = ScriptedRedis::willing().await;
+    let setup = Setup::new();
+    let pair = Pair::new(setup.folder(), "one");
+    let setup = setup.artifacts(&artifacts(&[&pair], "")).bucket("reports", "exports", "[\"default\"]");
+    let service = setup.cluster("main", &[&source.address()], "").start().await;
+    let backup = service.clients.take("main", "first").await;
+    let request = own::ExportBackupRequest { backup_id: backup.id.clone(), bucket: "reports".into(), ..Default::default() };
+    assert_eq!(service.clients.backups.clone().export(request).await.unwrap_err().code(), Code::FailedPrecondition);
+    let body = r#"{"destination":"reports","name":"a.rdb"}"#;
+    let lines = ["POST /v1/backups/first/export HTTP/1.1", "Host: localhost", "Content-Type: application/json"];
+    let refused = crate::support::http::ask(service.address(), &lines, body.as_bytes()).await;
+    let told: Value = serde_json::from_slice(&refused.body).unwrap();
+    assert_eq!((refused.status, &told["error"]["code"]), (409, &"BACKUP_ENCRYPTED".into()), "{told}");
+    assert!(told["error"]["message"].as_str().unwrap().contains("age_identity_file"), "{told}");
+    let operations = service.clients.own_operations.clone().list(own::ListOperationsRequest::default()).await.unwrap().into_inner().operations;
+    assert_eq!(operations.len(), 1, "nothing was started but the backup");
+    service.stop().await;
+}

@@ -155,6 +155,10 @@ fn deletion(time: &Time, backup: &Backup) -> Create {
     change(time, backup, Spec::DeleteBackup)
 }
 
+fn undeletion(time: &Time, backup: &Backup) -> Create {
+    change(time, backup, Spec::UndeleteBackup)
+}
+
 /// The adoption of a cluster, in the folder `default`, with one node.
 fn adoption(time: &Time, cluster: &str, node: &str) -> Create {
     adoption_in(time, "default", cluster, node)
@@ -406,6 +410,11 @@ on_every_store! {
     an_update_holds_the_backup_and_both_names,
     a_failed_update_changes_nothing,
     a_deletion_frees_the_name_and_waits_out_its_grace,
+    a_deletion_is_taken_back,
+    a_deletion_that_is_not_taken_back_stands,
+    what_is_being_removed_is_not_brought_back,
+    a_backup_is_put_back,
+    clusters_are_told_that_have_backups,
     a_backup_is_found_by_its_name,
     a_deletion_is_refused_by_a_hold,
     several_read_a_backup_and_none_deletes_it,

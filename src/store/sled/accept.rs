@@ -4,10 +4,10 @@ use super::judge::{Judge, later};
 use super::keys;
 use super::live::Entry;
 use super::rows::{KeyUse, Rows, damaged};
-use crate::backup::{Backup, BackupId, State};
+use crate::backup::{Backup, BackupId, Name, State};
 use crate::cluster::Adopted;
 use crate::operation::{self, BackupChanges, Epoch, ExportTarget, Operation, OperationId, RestoreTarget, Spec};
-use crate::store::{Create, Created, Error, Idempotency};
+use crate::store::{Create, Created, Error, Idempotency, Lineage};
 use aws_lc_rs::digest;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl Judge {
             (Spec::DeleteBackup, _) => self.accept_deletion(&operation, grace)?,
             (Spec::ExportBackup(target), _) => self.accept_export(&operation, target)?,
             (Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster, _) => self.accept_cluster(&operation, cluster)?,
-            (Spec::UndeleteBackup, _) => return Err(unbuilt()),
+            (Spec::UndeleteBackup, _) => self.accept_undeletion(&operation)?,
             (Spec::VerifyBackup { .. }, _) => drop(self.read_backup(operation.backup_id.ok_or(Error::NoBackup)?, &operation)?),
             (Spec::RestoreInto(target), _) => self.accept_restore(&operation, target)?,
             (Spec::UpdateCluster(_), _) => self.accept_cluster_change(&operation)?,
@@ -220,6 +220,60 @@ impl Judge {
         self.rows.remove(keys::name(&backup.folder_id, &backup.name));
         self.rows.mark(keys::purge(purge_at, backup.id))?;
         self.rows.write_long(keys::backup(backup.id), &backup)
+    }
+
+    /// Its files stay while it is busy, and its name is kept for it.
+    fn accept_undeletion(&mut self, operation: &Operation) -> Result<(), Error> {
+        let mut backup = self.rows.backup(operation.backup_id.ok_or(Error::NoBackup)?)?.ok_or(Error::NoBackup)?;
+        if !backup.is_deleting() {
+            return Err(Error::NotDeleting);
+        }
+        if backup.purging {
+            return Err(Error::Purging);
+        }
+        if let Some(holder) = backup.busy {
+            return Err(Error::Conflict(holder));
+        }
+        if backup.epoch.is_none() {
+            return Err(Error::NotAvailable("ERROR"));
+        }
+        if self.rows.has(&keys::name(&backup.folder_id, &backup.name))? {
+            backup.name = Name::undeleted(backup.id);
+        }
+        let name = keys::name(&backup.folder_id, &backup.name);
+        if self.rows.has(&name)? {
+            return Err(Error::NameTaken(backup.name));
+        }
+        self.rows.write(name, &backup.id)?;
+        backup.busy = Some(operation.id.to_string());
+        self.rows.write_long(keys::backup(backup.id), &backup)
+    }
+
+    /// Puts in the row of a backup that storage has.
+    pub(super) fn put_back(&mut self, backup: &Backup, lineage: Vec<Lineage>) -> Result<bool, Error> {
+        if self.rows.has(&keys::backup(backup.id))? {
+            return Ok(false);
+        }
+        if backup.epoch.is_none() || backup.busy.is_some() || !backup.readers.is_empty() || backup.purging {
+            return Err(Error::Invalid("a backup that is put back has files, and nothing works on it".to_owned()));
+        }
+        match &backup.state {
+            State::Available => {
+                let name = keys::name(&backup.folder_id, &backup.name);
+                if self.rows.has(&name)? {
+                    return Err(Error::NameTaken(backup.name.clone()));
+                }
+                self.rows.write(name, &backup.id)?;
+            }
+            State::Deleting { purge_at } => self.rows.mark(keys::purge(*purge_at, backup.id))?,
+            State::Creating | State::Error(_) => return Err(Error::Invalid("a backup that is put back is AVAILABLE or DELETING".to_owned())),
+        }
+        for listing in keys::listings_of_backup(backup.id, &backup.folder_id, &backup.cluster_id) {
+            self.rows.mark(listing)?;
+        }
+        self.rows.write_long(keys::backup(backup.id), backup)?;
+        self.write_lineage(backup.id, lineage)?;
+        Ok(true)
     }
 
     /// A backup that is AVAILABLE or ERROR.

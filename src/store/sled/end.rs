@@ -24,7 +24,7 @@ impl Judge {
         }
         let backup = self.rows.backup_of(operation.backup_id)?;
         match (&operation.state, &operation.spec) {
-            (State::Succeeded(_), Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::ImportBackup(_) | Spec::UpdateBackup(_)) => {
+            (State::Succeeded(_), Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::ImportBackup(_) | Spec::UpdateBackup(_) | Spec::UndeleteBackup) => {
                 self.replace(operation, backup, result)
             }
             (State::Succeeded(_), Spec::DeleteBackup | Spec::ExportBackup(_)) if result.is_some() => {
@@ -50,9 +50,17 @@ impl Judge {
                 self.free_new_name(operation, &backup, &backup)?;
                 self.release(backup)
             }
+            (State::Failed(_) | State::Cancelled, Spec::UndeleteBackup) => {
+                let Some(backup) = backup.filter(Backup::is_deleting) else { return Ok(()) };
+                let name = keys::name(&backup.folder_id, &backup.name);
+                if self.rows.read::<BackupId>(&name)? == Some(backup.id) {
+                    self.rows.remove(name);
+                }
+                self.release(backup)
+            }
             // An update may be under way on the backup meanwhile, so nothing else is touched.
             (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::ExportBackup(_)) => Ok(()),
-            (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::VerifyBackup { .. } | Spec::RestoreInto(_) | Spec::UndeleteBackup) => Ok(()),
+            (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::VerifyBackup { .. } | Spec::RestoreInto(_)) => Ok(()),
             (_, Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster | Spec::RestoreCluster(_) | Spec::DeleteCluster) if result.is_some() => {
                 Err(Error::Invalid("the end of work on a cluster brings no backup".to_owned()))
             }
@@ -152,6 +160,9 @@ impl Judge {
             self.rows.remove(keys::name(&before.folder_id, &before.name));
         }
         self.free_new_name(operation, &before, &after)?;
+        if let backup::State::Deleting { purge_at } = before.state {
+            self.rows.remove(keys::purge(purge_at, before.id));
+        }
         after.busy = None;
         // Whoever read it when the work began, or has begun since, is known to the row before alone.
         after.readers = before.readers;

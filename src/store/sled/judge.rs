@@ -265,11 +265,24 @@ impl Judge {
         self.rows.mark(keys::doomed(doom.next_look, id, epoch))
     }
 
-    pub(super) fn purged(&mut self, id: BackupId) -> Result<(), Error> {
+    pub(super) fn begin_purge(&mut self, id: BackupId) -> Result<bool, Error> {
         let now = self.now();
+        let Some(mut backup) = self.rows.backup(id)? else { return Ok(false) };
+        let is_due = match backup.state {
+            backup::State::Deleting { purge_at } => purge_at <= now && backup.busy.is_none(),
+            backup::State::Creating | backup::State::Available | backup::State::Error(_) => false,
+        };
+        if is_due && !backup.purging {
+            backup.purging = true;
+            self.rows.write_long(keys::backup(id), &backup)?;
+        }
+        Ok(is_due || backup.purging)
+    }
+
+    pub(super) fn purged(&mut self, id: BackupId) -> Result<(), Error> {
         let Some(backup) = self.rows.backup(id)? else { return Ok(()) };
         match backup.state {
-            backup::State::Deleting { purge_at } if purge_at <= now && backup.busy.is_none() => {
+            backup::State::Deleting { purge_at } if backup.purging => {
                 self.rows.remove(keys::purge(purge_at, id));
                 self.forget_backup(&backup)?;
             }

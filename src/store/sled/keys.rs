@@ -337,6 +337,22 @@ pub(super) fn backups_of_cluster(cluster: &ClusterId, before: Option<BackupId>) 
     older(Kind::BackupOfCluster, cluster.as_str(), before.map(|id| *id.as_bytes()))
 }
 
+/// Marks of backups of the clusters whose ids come after `after`; of all clusters where it is absent.
+pub(super) fn clusters_of_backups(after: Option<&ClusterId>) -> Range<Key> {
+    let all = all(key(Kind::BackupOfCluster, &[]));
+    match after {
+        // Behind its id a cluster's marks have a zero byte, and no id holds one.
+        Some(id) => key(Kind::BackupOfCluster, &[id.as_str().as_bytes(), &[1]])..all.end,
+        None => all,
+    }
+}
+
+/// The cluster in a mark of one of its backups.
+pub(super) fn cluster_of_backup(key: &[u8]) -> Option<ClusterId> {
+    let (id, separator) = key.get(1..)?.split_last_chunk::<ID_BYTES>().and_then(|(rest, _)| rest.split_last().map(|(last, id)| (id, *last)))?;
+    std::str::from_utf8(id).ok().filter(|_| separator == 0)?.parse().ok()
+}
+
 /// Backups of a folder that are older than `before`; all of them where it is absent.
 pub(super) fn backups_of_folder(folder: &FolderId, before: Option<BackupId>) -> Range<Key> {
     older(Kind::BackupOfFolder, folder.as_str(), before.map(|id| *id.as_bytes()))
@@ -455,6 +471,17 @@ mod tests {
         assert!(!beyond.contains(&cluster(&id("main"))) && !beyond.contains(&cluster(&id("a"))));
         assert!(beyond.contains(&cluster(&id("main-2"))) && beyond.contains(&cluster(&id("zzz"))));
         assert!(!clusters(None).contains(&cluster_to_be(&id("main"))));
+    }
+
+    #[test]
+    fn marks_of_backups_tell_their_cluster() {
+        let id = |text: &str| text.parse::<ClusterId>().unwrap();
+        let mark = |cluster: &str| listings_of_backup(BackupId::from_bytes([0; 16]), &"f".parse().unwrap(), &id(cluster))[1].clone();
+        assert_eq!(cluster_of_backup(&mark("main")), Some(id("main")));
+        assert_eq!(cluster_of_backup(b"B"), None);
+        let beyond = clusters_of_backups(Some(&id("main")));
+        assert!(!beyond.contains(&mark("main")) && !beyond.contains(&mark("a")));
+        assert!(beyond.contains(&mark("main-2")) && clusters_of_backups(None).contains(&mark("a")));
     }
 
     #[test]

@@ -9,11 +9,16 @@ use crate::operation::{Epoch, OperationId};
 use crate::store::{Baseline, Error, Lineage, SketchKey};
 
 impl Judge {
-    pub(super) fn record_lineage(&mut self, id: OperationId, epoch: Epoch, mut lineage: Vec<Lineage>) -> Result<(), Error> {
+    pub(super) fn record_lineage(&mut self, id: OperationId, epoch: Epoch, lineage: Vec<Lineage>) -> Result<(), Error> {
         let operation = self.rows.operation(id)?.ok_or(Error::NoOperation)?;
         operation.goes_on(epoch).map_err(refused)?;
         let backup_id = operation.backup_id.filter(|_| operation.spec.makes_backup());
         let backup_id = backup_id.ok_or_else(|| Error::Invalid("only what makes a backup has a lineage".to_owned()))?;
+        self.write_lineage(backup_id, lineage)
+    }
+
+    /// Writes what the source of a backup was, in the place of what there is.
+    pub(super) fn write_lineage(&mut self, backup_id: BackupId, mut lineage: Vec<Lineage>) -> Result<(), Error> {
         if lineage.len() > Lineage::SHARDS {
             return Err(Error::Invalid(format!("{} shards have a lineage, the limit is {}", lineage.len(), Lineage::SHARDS)));
         }

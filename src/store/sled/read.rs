@@ -104,6 +104,26 @@ pub(super) fn backups(rows: &Rows, filter: &BackupFilter, after: Option<BackupId
     follow(rows.stored(range).rev(), page(limit), |key| Ok(rows.backup(backup_of(key)?)?.filter(|backup| any_state || backup.is_available())))
 }
 
+pub(super) fn newest_available(rows: &Rows, folder: &FolderId, cluster: &ClusterId) -> Result<Option<Backup>, Error> {
+    let fits = |backup: &Backup| backup.is_available() && backup.folder_id == *folder;
+    let newest = follow(rows.stored(keys::backups_of_cluster(cluster, None)).rev(), 1, |key| Ok(rows.backup(backup_of(key)?)?.filter(fits)))?;
+    Ok(newest.into_iter().next())
+}
+
+pub(super) fn clusters_with_backups(rows: &Rows, after: Option<&ClusterId>, limit: usize) -> Result<Vec<ClusterId>, Error> {
+    let mut found = Vec::new();
+    let mut rest = keys::clusters_of_backups(after);
+    while found.len() < page(limit) {
+        // Of each cluster one mark is looked at, however many backups it has.
+        let Some(mark) = rows.stored(rest).next() else { break };
+        let (key, _) = mark?;
+        let id = keys::cluster_of_backup(&key).ok_or_else(|| damaged(Kind::BackupOfCluster, "its key is no cluster"))?;
+        rest = keys::clusters_of_backups(Some(&id));
+        found.push(id);
+    }
+    Ok(found)
+}
+
 pub(super) fn doomed(rows: &Rows, now: Timestamp, limit: usize) -> Result<Vec<Doomed>, Error> {
     follow(rows.stored(keys::doomed_until(now)), page(limit), |key| {
         let (operation_id, epoch) = keys::last_attempt(key).ok_or_else(|| damaged(Kind::Doomed, "its key is no attempt"))?;

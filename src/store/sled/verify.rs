@@ -245,7 +245,7 @@ impl Walk {
             Kind::Name => {
                 let owner = parse::<BackupId>(kind, value)?;
                 let backup = self.get::<Backup>(&keys::backup(owner))?.ok_or("its backup is missing")?;
-                expect(!backup.is_deleting(), "its backup is being deleted")?;
+                expect(!backup.is_deleting() || self.is_coming_back(&backup)?, "its backup is being deleted")?;
                 let own = key == keys::name(&backup.folder_id, &backup.name);
                 expect(own || self.new_name(&backup)?.is_some_and(|new| new == key), "its backup has another name")
             }
@@ -311,12 +311,12 @@ impl Walk {
                 expect(self.has(&keys::cluster(&operation.cluster_id))?, "its cluster is missing")
             }
             Spec::UpdateConnection => expect(self.has(&keys::cluster_to_be(&operation.cluster_id))?, "what its cluster is to be is missing"),
-            Spec::ExportBackup(_) | Spec::VerifyBackup { .. } | Spec::RestoreInto(_) | Spec::UndeleteBackup => backup().map(drop),
+            Spec::ExportBackup(_) | Spec::VerifyBackup { .. } | Spec::RestoreInto(_) => backup().map(drop),
             Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. } => Ok(()),
             Spec::CreateBackup | Spec::CopyBackup { .. } | Spec::ImportBackup(_) => {
                 expect(backup()?.state == backup::State::Creating, "its backup is no draft")
             }
-            Spec::UpdateBackup(_) | Spec::DeleteBackup => {
+            Spec::UpdateBackup(_) | Spec::DeleteBackup | Spec::UndeleteBackup => {
                 let backup = backup()?;
                 let busy = backup.busy.as_deref().and_then(|busy| busy.parse().ok());
                 expect(busy == Some(id), "its backup is not held for it")
@@ -329,7 +329,10 @@ impl Walk {
             expect(self.has(&listing)?, "it is not listed")?;
         }
         match purge_of(backup) {
-            Some(purge) => expect(self.has(&purge)?, "it is deleted and its files would never go")?,
+            Some(purge) => {
+                expect(self.has(&purge)?, "it is deleted and its files would never go")?;
+                expect(!backup.purging || backup.busy.is_none(), "its files are being removed while something works on it")?;
+            }
             None => {
                 let owner = self.get::<BackupId>(&keys::name(&backup.folder_id, &backup.name))?;
                 expect(owner == Some(backup.id), "its name is not its own")?;
@@ -380,6 +383,12 @@ impl Walk {
     /// The operation that holds a cluster, if it has not ended.
     fn holder(&self, cluster: &Adopted) -> Result<Option<Operation>, String> {
         self.get::<OperationId>(&keys::hold(&cluster.id))?.map_or(Ok(None), |holder| self.live(holder))
+    }
+
+    /// Whether the deletion of a backup is being taken back.
+    fn is_coming_back(&self, backup: &Backup) -> Result<bool, String> {
+        let Some(holder) = backup.busy.as_deref().and_then(|busy| busy.parse().ok()) else { return Ok(false) };
+        Ok(self.live(holder)?.is_some_and(|operation| operation.spec == Spec::UndeleteBackup))
     }
 
     /// The name that is being given to a backup.

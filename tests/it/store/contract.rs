@@ -383,6 +383,7 @@ pub async fn a_failed_creation_leaves_an_error(store: Shared, time: Time) {
     store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
     let due: Vec<BackupId> = store.purgeable(10).await.unwrap().iter().map(|backup| backup.id).collect();
     assert_eq!(due, [left.id]);
+    store.begin_purge(left.id).await.unwrap();
     store.purged(left.id).await.unwrap();
     assert_eq!(store.backup(left.id).await, Err(Error::NoBackup));
 }
@@ -571,7 +572,14 @@ pub async fn a_deletion_frees_the_name_and_waits_out_its_grace(store: Shared, ti
     assert!(matches!(store.complete(work.id, work.epoch, succeeded(Some(deleted.clone()))).await, Err(Error::Invalid(_))));
     store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
     let idle = Backup { busy: None, ..deleted };
-    assert_eq!(store.purgeable(10).await, Ok(vec![idle]));
+    assert_eq!(store.purgeable(10).await, Ok(vec![idle.clone()]));
+    // Nothing goes that was not claimed; what was stays so.
+    store.purged(backup.id).await.unwrap();
+    assert_eq!(store.purgeable(10).await, Ok(vec![idle.clone()]));
+    for _ in 0..2 {
+        assert_eq!(store.begin_purge(backup.id).await, Ok(true));
+    }
+    assert_eq!(store.purgeable(10).await, Ok(vec![Backup { purging: true, ..idle }]));
     store.purged(backup.id).await.unwrap();
     assert_eq!(store.backup(backup.id).await, Err(Error::NoBackup));
     assert_eq!(store.purgeable(10).await, Ok(vec![]));
@@ -582,8 +590,157 @@ pub async fn a_deletion_frees_the_name_and_waits_out_its_grace(store: Shared, ti
     let work = claim(&*store).await;
     store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
     time.pass(GRACE - seconds(1));
+    assert_eq!(store.begin_purge(successor.id).await, Ok(false));
     store.purged(successor.id).await.unwrap();
     assert!(store.backup(successor.id).await.is_ok());
+}
+
+/// Makes a backup and deletes it.
+async fn deleted_backup(store: &dyn Store, time: &Time, backup_name: &str) -> Backup {
+    let backup = make_backup(store, time, "main", backup_name).await;
+    accept(store, deletion(time, &backup)).await;
+    let work = claim(store).await;
+    store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
+    store.backup(backup.id).await.unwrap()
+}
+
+/// Goal: a deletion is taken back as long as the files are there, and a backup has its name again if that is free. Method: undelete
+/// after the time at which files may go, look at each stage, also while another has the name.
+pub async fn a_deletion_is_taken_back(store: Shared, time: Time) {
+    let folder = "default".parse().unwrap();
+    let deleted = deleted_backup(&*store, &time, "a").await;
+    time.pass(GRACE);
+    let work = accept(&*store, undeletion(&time, &deleted)).await;
+    let coming = Backup { busy: Some(work.id.to_string()), ..deleted.clone() };
+    assert_eq!(store.backup(deleted.id).await, Ok(coming.clone()));
+    // Its files stay meanwhile, its name is kept for it, and nobody finds it by that yet.
+    assert_eq!((store.purgeable(10).await, store.begin_purge(deleted.id).await), (Ok(vec![]), Ok(false)));
+    assert_eq!(store.create(creation(&time, "main", "a"), GRACE).await, Err(Error::NameTaken(name("a"))));
+    assert_eq!(store.backup_named(&folder, &name("a")).await, Err(Error::NoBackup));
+    assert_eq!(store.create(undeletion(&time, &deleted), GRACE).await, Err(Error::Conflict(work.id.to_string())));
+    assert_eq!(store.create(deletion(&time, &deleted), GRACE).await, Err(Error::NoBackup));
+    let work = claim(&*store).await;
+    assert!(matches!(store.complete(work.id, work.epoch, succeeded(None)).await, Err(Error::Invalid(_))));
+    assert!(matches!(store.complete(work.id, work.epoch, succeeded(Some(coming.clone()))).await, Err(Error::Invalid(_))));
+    let back = Backup { state: backup::State::Available, ..coming };
+    store.complete(work.id, work.epoch, succeeded(Some(back.clone()))).await.unwrap();
+    let back = Backup { busy: None, ..back };
+    assert_eq!(store.backup_named(&folder, &name("a")).await, Ok(back.clone()));
+    time.pass(GRACE);
+    assert_eq!((store.purgeable(10).await, store.begin_purge(back.id).await), (Ok(vec![]), Ok(false)));
+    assert_eq!(store.create(undeletion(&time, &back), GRACE).await, Err(Error::NotDeleting));
+
+    // Another has its name meanwhile.
+    accept(&*store, deletion(&time, &back)).await;
+    let work = claim(&*store).await;
+    store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
+    let successor = make_backup(&*store, &time, "main", "a").await;
+    accept(&*store, undeletion(&time, &back)).await;
+    let work = claim(&*store).await;
+    let made_up = Name::undeleted(back.id);
+    let row = Backup { state: backup::State::Available, ..store.backup(back.id).await.unwrap() };
+    assert_eq!(row.name, made_up);
+    store.complete(work.id, work.epoch, succeeded(Some(row))).await.unwrap();
+    assert_eq!(store.backup_named(&folder, &made_up).await.unwrap().id, back.id);
+    assert_eq!(store.backup_named(&folder, &name("a")).await.unwrap().id, successor.id);
+}
+
+/// Goal: what does not bring a backup back leaves it as it was. Method: an undeletion that fails, and one that is cancelled.
+pub async fn a_deletion_that_is_not_taken_back_stands(store: Shared, time: Time) {
+    let deleted = deleted_backup(&*store, &time, "a").await;
+    accept(&*store, undeletion(&time, &deleted)).await;
+    let work = claim(&*store).await;
+    store.complete(work.id, work.epoch, failed("gone")).await.unwrap();
+    assert_eq!(store.backup(deleted.id).await, Ok(deleted.clone()));
+    let queued = accept(&*store, undeletion(&time, &deleted)).await;
+    store.cancel(queued.id).await.unwrap();
+    assert_eq!(store.backup(deleted.id).await, Ok(deleted.clone()));
+    // Its name is free, and it goes when its time has come.
+    make_backup(&*store, &time, "main", "a").await;
+    time.pass(GRACE);
+    assert_eq!(store.purgeable(10).await, Ok(vec![deleted]));
+}
+
+/// Goal: files are removed or a deletion is taken back, never both. Method: claim first, then undelete; the other way around is told
+/// by the story before. What failed has no files to bring back.
+pub async fn what_is_being_removed_is_not_brought_back(store: Shared, time: Time) {
+    let deleted = deleted_backup(&*store, &time, "a").await;
+    time.pass(GRACE);
+    assert_eq!(store.begin_purge(deleted.id).await, Ok(true));
+    assert_eq!(store.create(undeletion(&time, &deleted), GRACE).await, Err(Error::Purging));
+    store.purged(deleted.id).await.unwrap();
+    assert_eq!(store.create(undeletion(&time, &deleted), GRACE).await, Err(Error::NoBackup));
+    assert_eq!(store.begin_purge(deleted.id).await, Ok(false));
+
+    let create = creation(&time, "main", "b");
+    let draft = create.draft.clone().unwrap();
+    accept(&*store, create).await;
+    let work = claim(&*store).await;
+    store.complete(work.id, work.epoch, failed("no route")).await.unwrap();
+    assert_eq!(store.create(undeletion(&time, &draft), GRACE).await, Err(Error::NotDeleting));
+    let deleting = accept(&*store, deletion(&time, &draft)).await;
+    assert_eq!(store.create(undeletion(&time, &draft), GRACE).await, Err(Error::Conflict(deleting.id.to_string())));
+    let work = claim(&*store).await;
+    store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
+    assert_eq!(store.create(undeletion(&time, &draft), GRACE).await, Err(Error::NotAvailable("ERROR")));
+}
+
+/// Goal: the rows of a lost store are put in again. Method: rows as storage tells them, in both states; then those that do not fit.
+pub async fn a_backup_is_put_back(store: Shared, time: Time) {
+    let draft = |cluster: &str, text: &str| Backup { busy: None, ..creation(&time, cluster, text).draft.unwrap() };
+    let whole = available(&draft("main", "a"), Epoch(3));
+    assert_eq!(store.put_back(whole.clone(), vec![lineage("shard1", 5)]).await, Ok(true));
+    assert_eq!(store.backup(whole.id).await, Ok(whole.clone()));
+    assert_eq!(baseline(&*store).await, Some((name("a"), vec![lineage("shard1", 5)])));
+    assert_eq!(store.backup_named(&"default".parse().unwrap(), &name("a")).await, Ok(whole.clone()));
+    // A second time nothing happens, whatever it says.
+    assert_eq!(store.put_back(Backup { name: name("b"), ..whole.clone() }, vec![]).await, Ok(false));
+    assert_eq!(store.backup(whole.id).await, Ok(whole.clone()));
+
+    let same_name = available(&draft("main", "a"), Epoch(1));
+    assert_eq!(store.put_back(same_name.clone(), vec![]).await, Err(Error::NameTaken(name("a"))));
+    let deleted = Backup { state: backup::State::Deleting { purge_at: time.now() + GRACE }, ..same_name };
+    assert_eq!(store.put_back(deleted.clone(), vec![]).await, Ok(true));
+    assert_eq!(store.purgeable(10).await, Ok(vec![]));
+    time.pass(GRACE);
+    assert_eq!(store.purgeable(10).await, Ok(vec![deleted.clone()]));
+    let pages = store.backups(&BackupFilter::Cluster(id("main")), None, 10).await.unwrap();
+    assert_eq!(pages.iter().map(|backup| backup.id).collect::<Vec<_>>(), [deleted.id, whole.id]);
+
+    let fits = available(&draft("main", "c"), Epoch(1));
+    for bad in [
+        draft("main", "c"),
+        Backup { epoch: None, ..fits.clone() },
+        Backup { busy: Some("x".to_owned()), ..fits.clone() },
+        Backup { readers: ["x".to_owned()].into(), ..fits.clone() },
+        Backup { purging: true, ..fits.clone() },
+    ] {
+        assert!(matches!(store.put_back(bad, vec![]).await, Err(Error::Invalid(_))));
+    }
+    let many = vec![lineage("shard1", 1); Lineage::SHARDS + 1];
+    assert!(matches!(store.put_back(fits.clone(), many).await, Err(Error::Invalid(_))));
+    assert_eq!(store.backup(fits.id).await, Err(Error::NoBackup));
+}
+
+/// Goal: whose backups there are is told without reading them all, and which is the newest of a cluster. Method: backups of some
+/// clusters in every state.
+pub async fn clusters_are_told_that_have_backups(store: Shared, time: Time) {
+    let newest = async |cluster: &str| store.newest_available(&"default".parse().unwrap(), &id(cluster)).await.unwrap().map(|backup| backup.id);
+    assert_eq!((store.clusters_with_backups(None, 10).await, newest("main").await), (Ok(vec![]), None));
+    let mut made = Vec::new();
+    for (cluster, text) in [("main", "a"), ("main", "b"), ("main-2", "c"), ("ma", "d")] {
+        made.push(make_backup(&*store, &time, cluster, text).await.id);
+    }
+    accept(&*store, creation(&time, "main", "e")).await;
+    assert_eq!(store.clusters_with_backups(None, 10).await, Ok(vec![id("ma"), id("main"), id("main-2")]));
+    assert_eq!(store.clusters_with_backups(None, 2).await, Ok(vec![id("ma"), id("main")]));
+    assert_eq!(store.clusters_with_backups(Some(&id("main")), 2).await, Ok(vec![id("main-2")]));
+    assert_eq!(store.clusters_with_backups(Some(&id("maa")), 1).await, Ok(vec![id("main")]));
+    assert_eq!((newest("main").await, newest("main-2").await, newest("none").await), (Some(made[1]), Some(made[2]), None));
+    assert_eq!(store.newest_available(&"second".parse().unwrap(), &id("main")).await, Ok(None));
+    let second = store.backup(made[1]).await.unwrap();
+    accept(&*store, deletion(&time, &second)).await;
+    assert_eq!(newest("main").await, Some(made[0]));
 }
 
 /// Goal: a backup is found by its name, as long as it has it. Method: look from the draft on, in another folder, while it is
@@ -1516,6 +1673,7 @@ pub async fn a_lineage_is_kept_with_its_backup_alone(store: Shared, time: Time) 
     assert!(matches!(not_its_own, Err(Error::Invalid(_))));
     store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
     time.pass(GRACE);
+    store.begin_purge(backup.id).await.unwrap();
     store.purged(backup.id).await.unwrap();
     assert_eq!(store.backup(backup.id).await, Err(Error::NoBackup));
 }
@@ -1565,6 +1723,7 @@ pub async fn a_key_of_sketches_stays_as_long_as_a_backup(store: Shared, time: Ti
         let work = claim(&*store).await;
         store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
         time.pass(GRACE);
+        store.begin_purge(backup.id).await.unwrap();
         store.purged(backup.id).await.unwrap();
         assert_eq!(offer("main", 4).await, expected);
     }
@@ -1644,6 +1803,7 @@ pub async fn a_backup_of_many_shards_is_kept(store: Shared, time: Time) {
     let work = claim(&*store).await;
     store.complete(work.id, work.epoch, succeeded(None)).await.unwrap();
     time.pass(GRACE);
+    store.begin_purge(half.id).await.unwrap();
     store.purged(half.id).await.unwrap();
     assert_eq!(store.backup(half.id).await, Err(Error::NoBackup));
     time.pass(seconds(1));

@@ -104,6 +104,10 @@ impl Rows {
                 Spec::UpdateBackup(changes) if changes.name.as_ref() == Some(name) => {
                     self.backups.get(&operation.backup_id?).filter(|backup| backup.folder_id == *folder).map(|backup| backup.id)
                 }
+                Spec::UndeleteBackup => {
+                    let fits = |backup: &&Backup| backup.folder_id == *folder && backup.name == *name;
+                    self.backups.get(&operation.backup_id?).filter(fits).map(|backup| backup.id)
+                }
                 _ => None,
             })
         };
@@ -196,6 +200,23 @@ impl Rows {
                 return Err(Error::NameTaken(draft.name));
             }
             self.backups.insert(draft.id, draft);
+        } else if operation.spec == Spec::UndeleteBackup {
+            let mut backup = operation.backup_id.and_then(|id| self.backups.get(&id)).cloned().ok_or(Error::NoBackup)?;
+            match (backup.is_deleting(), backup.purging, backup.busy.take(), backup.epoch) {
+                (false, ..) => return Err(Error::NotDeleting),
+                (_, true, ..) => return Err(Error::Purging),
+                (.., Some(holder), _) => return Err(Error::Conflict(holder)),
+                (.., None) => return Err(Error::NotAvailable("ERROR")),
+                (.., Some(_)) => {}
+            }
+            if self.name_owner(&backup.folder_id, &backup.name).is_some() {
+                backup.name = Name::undeleted(backup.id);
+            }
+            if self.name_owner(&backup.folder_id, &backup.name).is_some() {
+                return Err(Error::NameTaken(backup.name));
+            }
+            backup.busy = Some(operation.id.to_string());
+            self.backups.insert(backup.id, backup);
         } else if operation.reads().is_none() {
             let backup = operation.backup_id.and_then(|id| self.backups.get(&id)).ok_or(Error::NoBackup)?;
             let in_error = match backup.state {
@@ -596,9 +617,47 @@ impl Store for Model {
         Ok(purgeable)
     }
 
+    async fn newest_available(&self, folder: &FolderId, cluster: &ClusterId) -> Result<Option<Backup>, Error> {
+        let rows = self.rows();
+        let fits = |backup: &&Backup| backup.is_available() && backup.folder_id == *folder && backup.cluster_id == *cluster;
+        Ok(rows.backups.values().rev().find(fits).map(|backup| rows.shown(backup)))
+    }
+
+    async fn clusters_with_backups(&self, after: Option<&ClusterId>, limit: usize) -> Result<Vec<ClusterId>, Error> {
+        let clusters: BTreeSet<ClusterId> = self.rows().backups.values().map(|backup| backup.cluster_id.clone()).collect();
+        Ok(clusters.into_iter().filter(|cluster| after.is_none_or(|after| cluster > after)).take(limit).collect())
+    }
+
+    async fn put_back(&self, backup: Backup, mut lineage: Vec<Lineage>) -> Result<bool, Error> {
+        self.transaction(|rows, _| {
+            if rows.backups.contains_key(&backup.id) {
+                return Ok(false);
+            }
+            let is_idle = backup.busy.is_none() && backup.readers.is_empty() && !backup.purging;
+            if backup.epoch.is_none() || !is_idle || !(backup.is_available() || backup.is_deleting()) || lineage.len() > Lineage::SHARDS {
+                return Err(Error::Invalid(String::new()));
+            }
+            if backup.is_available() && rows.name_owner(&backup.folder_id, &backup.name).is_some() {
+                return Err(Error::NameTaken(backup.name));
+            }
+            lineage.sort_by(|one, other| one.shard.cmp(&other.shard));
+            rows.lineages.insert(backup.id, lineage);
+            rows.backups.insert(backup.id, backup);
+            Ok(true)
+        })
+    }
+
+    async fn begin_purge(&self, id: BackupId) -> Result<bool, Error> {
+        let is_due = self.purgeable(usize::MAX).await?.iter().any(|backup| backup.id == id);
+        let mut rows = self.rows();
+        let Some(backup) = rows.backups.get_mut(&id) else { return Ok(false) };
+        backup.purging |= is_due;
+        Ok(backup.purging)
+    }
+
     async fn purged(&self, id: BackupId) -> Result<(), Error> {
-        if let Some(backup) = self.purgeable(usize::MAX).await?.into_iter().find(|backup| backup.id == id) {
-            let mut rows = self.rows();
+        let mut rows = self.rows();
+        if let Some(backup) = rows.backups.get(&id).filter(|backup| backup.purging).cloned() {
             rows.backups.remove(&id);
             rows.lineages.remove(&id);
             rows.forget_key(&backup.cluster_id);

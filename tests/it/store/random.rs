@@ -127,8 +127,17 @@ enum Deed {
         which: usize,
         ahead: u32,
     },
+    Undelete {
+        backup: usize,
+    },
     Purge {
         backup: usize,
+        claim: bool,
+    },
+    PutBack {
+        cluster: usize,
+        name: usize,
+        deleted: bool,
     },
     Expire {
         retention: u64,
@@ -196,7 +205,9 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => who().prop_map(|who| Deed::CompleteCancelled { who }),
         3 => who().prop_map(|who| Deed::Cancel { who }),
         4 => (any::<usize>(), prop_oneof![5 => Just(0u32), 1 => Just(1)]).prop_map(|(which, ahead)| Deed::Look { which, ahead }),
-        3 => any::<usize>().prop_map(|backup| Deed::Purge { backup }),
+        4 => any::<usize>().prop_map(|backup| Deed::Undelete { backup }),
+        3 => (any::<usize>(), prop::bool::weighted(0.7)).prop_map(|(backup, claim)| Deed::Purge { backup, claim }),
+        2 => (0..3usize, 0..3usize, any::<bool>()).prop_map(|(cluster, name, deleted)| Deed::PutBack { cluster, name, deleted }),
         1 => prop_oneof![Just(0u64), Just(60), Just(24 * 3600)].prop_map(|retention| Deed::Expire { retention }),
         6 => time.prop_map(|time| Deed::Pass { time }),
         1 => Just(Deed::Restart),
@@ -416,10 +427,27 @@ impl Pair {
                     both!(self, looked(doomed.operation_id, doomed.epoch, doomed.looks + ahead))?;
                 }
             }
-            Deed::Purge { backup } => {
+            Deed::Undelete { backup } => {
+                let create = change(&self.time, &self.existing(backup).await, Spec::UndeleteBackup);
+                self.accept(create, 0).await?;
+            }
+            Deed::Purge { backup, claim } => {
                 both!(self, purgeable(PAGE_ROWS))?;
                 let id = self.pick_backup(backup);
+                if claim {
+                    both!(self, begin_purge(id))?;
+                }
                 both!(self, purged(id))?;
+            }
+            Deed::PutBack { cluster, name, deleted } => {
+                let draft = creation_in(&self.time, FOLDERS[0], CLUSTERS[cluster], NAMES[name]).draft.unwrap();
+                let mut row = Backup { busy: None, ..available(&draft, Epoch(1)) };
+                if deleted {
+                    row.state = backup::State::Deleting { purge_at: self.time.now() + seconds(60) };
+                }
+                if both!(self, put_back(row.clone(), vec![lineage("shard1", 3)]))? == Some(true) {
+                    self.backups.push(row.id);
+                }
             }
             Deed::Expire { retention } => {
                 both!(self, expire(seconds(retention)))?;
@@ -445,13 +473,16 @@ impl Pair {
             both!(self, backup(*id))?;
         }
         both!(self, clusters(None, PAGE_ROWS))?;
+        both!(self, clusters_with_backups(None, PAGE_ROWS))?;
         for cluster in CLUSTERS {
             let id = cluster.parse().unwrap();
             both!(self, cluster(&id))?;
             both!(self, cluster_to_be(&id))?;
             for folder in FOLDERS {
                 both!(self, baseline(&folder.parse().unwrap(), &id))?;
+                both!(self, newest_available(&folder.parse().unwrap(), &id))?;
             }
+            both!(self, clusters_with_backups(Some(&id), 2))?;
             both!(self, clusters(Some(&id), 2))?;
         }
         for zone in ZONES {
