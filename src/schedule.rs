@@ -14,7 +14,7 @@ use crate::cluster::{ClusterId, Timestamp};
 use crate::executor::{Caller, Executor, Scheduled};
 use crate::fleet::Definition;
 use crate::operation::{Operation, OperationId, State};
-use crate::store::{Clock, Error, Planned, Run};
+use crate::store::{Clock, Error, Planned, Recorded, Run};
 use crate::telemetry::crash_point;
 use crate::telemetry::metrics::{Metrics, SCHEDULED};
 use aws_lc_rs::digest;
@@ -162,35 +162,32 @@ impl Schedule {
             Some(known) => Known { calendar: cluster.calendar(), definition: cluster, planned: known.planned },
             None => Known { calendar: cluster.calendar(), definition: cluster, planned: self.executor.store().planned(&id).await? },
         };
-        let now = self.clock.now();
-        let planned = match known.planned.clone() {
-            Some(planned) => self.follow(&known, planned, now).await?,
-            // The first sight of a cluster begins with what comes.
-            None => match &known.calendar {
-                Some(calendar) => self.record(&id, None, Planned { calendar: calendar.words().to_owned(), settled_at: now, open: None }).await?.1,
-                None => None,
-            },
-        };
+        let planned = self.follow(&known, self.clock.now()).await?;
         self.known.insert(id, Known { planned, ..known });
         Ok(())
     }
 
     /// Takes a cluster as far as it can go now, and gives the row as it stands then.
-    async fn follow(&self, known: &Known, planned: Planned, now: Timestamp) -> Result<Option<Planned>, Error> {
+    async fn follow(&self, known: &Known, now: Timestamp) -> Result<Option<Planned>, Error> {
         let id = &known.definition.id;
-        let mut planned = planned;
+        let mut planned = known.planned.clone();
         // Each turn settles something: a change of the calendar, the end of a run, a new one, its operation.
         for _ in 0..TURNS {
-            let Some((next, fates)) = self.turn(known, &planned, now).await? else { break };
-            let (is_ours, standing) = self.record(id, Some(planned), next).await?;
-            if !is_ours {
-                return Ok(standing);
+            let next = match (&planned, &known.calendar) {
+                (Some(planned), _) => self.turn(known, planned, now).await?,
+                // The first sight of a cluster begins with what comes.
+                (None, Some(calendar)) => Some((Planned { calendar: calendar.words().to_owned(), settled_at: now, open: None }, Vec::new())),
+                (None, None) => None,
+            };
+            let Some((next, fates)) = next else { break };
+            match self.executor.store().plan(id, planned, next.clone()).await? {
+                Recorded::Ours => fates.iter().for_each(|fate| self.count(*fate)),
+                // Another process looks after it at this moment.
+                Recorded::Theirs(standing) => return Ok(standing),
             }
-            fates.iter().for_each(|fate| self.count(*fate));
-            let Some(standing) = standing else { return Ok(None) };
-            planned = standing;
+            planned = Some(next);
         }
-        Ok(Some(planned))
+        Ok(planned)
     }
 
     /// What is to be recorded next; `None` when there is nothing to do now.
@@ -351,12 +348,6 @@ impl Schedule {
             }
         }
         Err(taken)
-    }
-
-    /// Records how far a cluster has come, and tells whether it was us, and what stands then.
-    async fn record(&self, id: &ClusterId, before: Option<Planned>, after: Planned) -> Result<(bool, Option<Planned>), Error> {
-        let standing = self.executor.store().plan(id, before, after.clone()).await?;
-        Ok((standing.as_ref() == Some(&after), standing))
     }
 
     fn count(&self, fate: Fate) {

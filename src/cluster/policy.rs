@@ -5,6 +5,7 @@
 
 use super::{Adopted, ClusterId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// When the daily backup of a cluster begins, and how long scheduled backups are kept. All is off unless it is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +84,7 @@ pub struct ClusterChanges {
     /// A new description.
     pub description: Option<String>,
     /// New labels, all of them.
-    pub labels: Option<crate::backup::Labels>,
+    pub labels: Option<BTreeMap<String, String>>,
     /// A new begin of the window of the daily backup.
     pub window_start: Option<Setting<u16>>,
     /// New days that scheduled backups are kept.

@@ -25,6 +25,7 @@ mod objects;
 mod port;
 mod recovery;
 mod rest;
+mod schedule;
 mod storage;
 mod store;
 mod support;
