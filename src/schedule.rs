@@ -19,6 +19,7 @@ use crate::telemetry::crash_point;
 use crate::telemetry::metrics::{Metrics, SCHEDULED};
 use aws_lc_rs::digest;
 use chrono::{TimeDelta, Utc};
+use futures_util::{StreamExt, stream};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Who asks for scheduled backups.
 pub const CALLER: &str = "redkeep/schedule";
+
+/// Clusters that are looked at side by side.
+const AT_ONCE: usize = 64;
 
 /// How often all clusters are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -143,28 +147,39 @@ impl Schedule {
     }
 
     /// Looks at every cluster once, and asks for what is due. A cluster that cannot be looked at is looked at again next time.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped, the next look begins from what is recorded.
     pub async fn look(&mut self) {
-        let clusters = self.executor.fleet().all();
-        self.known.retain(|id, _| clusters.binary_search_by(|cluster| cluster.id.cmp(id)).is_ok());
-        for cluster in clusters {
-            let id = cluster.id.clone();
-            if let Err(fault) = self.look_at(cluster).await {
-                tracing::error!(cluster.id = %id, error = %fault, "the schedule of a cluster could not be followed; it is tried again");
-                self.known.remove(&id);
+        let now = self.clock.now();
+        let mut known = std::mem::take(&mut self.known);
+        let this = &*self;
+        let looks = this.executor.fleet().all().into_iter().map(|cluster| {
+            let before = known.remove(&cluster.id);
+            async move { (cluster.id.clone(), this.look_at(cluster, before, now).await) }
+        });
+        // Several at once: the store writes in groups.
+        let looked: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
+        for (id, outcome) in looked {
+            match outcome {
+                Ok(known) => drop(self.known.insert(id, known)),
+                Err(fault) => tracing::error!(cluster.id = %id, error = %fault, "the schedule of a cluster could not be followed; it is tried again"),
             }
         }
     }
 
-    async fn look_at(&mut self, cluster: Arc<Definition>) -> Result<(), Error> {
-        let id = cluster.id.clone();
-        let known = match self.known.remove(&id) {
+    async fn look_at(&self, cluster: Arc<Definition>, before: Option<Known>, now: Timestamp) -> Result<Known, Error> {
+        let known = match before {
             Some(known) if Arc::ptr_eq(&known.definition, &cluster) => known,
             Some(known) => Known { calendar: cluster.calendar(), definition: cluster, planned: known.planned },
-            None => Known { calendar: cluster.calendar(), definition: cluster, planned: self.executor.store().planned(&id).await? },
+            None => {
+                let planned = self.executor.store().planned(&cluster.id).await?;
+                Known { calendar: cluster.calendar(), definition: cluster, planned }
+            }
         };
-        let planned = self.follow(&known, self.clock.now()).await?;
-        self.known.insert(id, Known { planned, ..known });
-        Ok(())
+        let planned = self.follow(&known, now).await?;
+        Ok(Known { planned, ..known })
     }
 
     /// Takes a cluster as far as it can go now, and gives the row as it stands then.

@@ -3,13 +3,14 @@
 
 use super::*;
 use crate::support::answers::response;
-use crate::support::scripted::{Act, ScriptedRedis};
+use crate::support::rdb_bytes::Dump;
+use crate::support::scripted::{Act, ScriptedRedis, full_sync_length};
 use crate::support::server::RedisServer;
 use crate::support::until;
 use chrono::{Timelike, Utc};
 use prost_types::FieldMask;
 use redkeep::pb::google::r#type::TimeOfDay;
-use redkeep::pb::managed;
+use redkeep::pb::{managed, mdb};
 use regex::Regex;
 use serde_json::json;
 
@@ -27,7 +28,10 @@ async fn plan(clients: &Clients, id: &str, window: Option<Timestamp>, retain_day
 
 /// Stops the service, and makes what is planned before now due, as if it had been down since the day before.
 async fn with_something_due(service: Service, id: &str) -> Service {
-    let setup = service.stop().await;
+    make_due(service.stop().await, id).await.start().await
+}
+
+async fn make_due(setup: Setup, id: &str) -> Setup {
     let path = setup.folder().join("store");
     let id: ClusterId = id.parse().unwrap();
     let store = SledStore::open(sled::Options::new(path)).unwrap();
@@ -37,7 +41,7 @@ async fn with_something_due(service: Service, id: &str) -> Service {
     let after = Planned { calendar: calendar.words().to_owned(), settled_at: Utc::now() - TimeDelta::hours(20), open: None };
     assert_eq!(store.plan(&id, before, after).await, Ok(Recorded::Ours));
     store.close();
-    setup.start().await
+    setup
 }
 
 /// A setup in which nothing is spread, and retries come at once.
@@ -157,4 +161,50 @@ async fn a_plan_is_changed_while_the_backup_runs() {
     // It stays what was settled: nothing is asked for because the window has moved to an hour that has passed.
     assert_eq!(redis.counts().psyncs, 1);
     service.stop().await;
+}
+
+/// Method: the real program kills itself between the acceptance of an operation and the note of it, and in the middle of changes of a
+/// plan; it is started again.
+#[tokio::test]
+async fn killed_where_it_hurts_it_goes_on_and_asks_once() {
+    const CRASH: &str = "REDKEEP_CRASH_AT";
+    let redis = ScriptedRedis::start(vec![full_sync_length(Dump::sample().bytes)]).await;
+    let service = setup().start().await;
+    adopt(&service.clients, "shop", &redis.address()).await;
+    plan(&service.clients, "shop", Some(Utc::now() - TimeDelta::minutes(2)), Some(7)).await;
+    let process = make_due(service.stop().await, "shop").await.spawn(&[(CRASH, "schedule.asked")]).await;
+    let process = process.wait_end(SOON).await.spawn(&[]).await;
+    until("the backup is there", SOON, async || process.clients.all_backups().await.iter().any(|backup| backup.completed_at.is_some()).then_some(())).await;
+    assert_eq!((process.clients.all_backups().await.len(), redis.counts().psyncs), (1, 1));
+
+    let setup = process.terminate(SOON).await;
+    let window = Utc::now() + TimeDelta::hours(3);
+    let process = setup.spawn(&[(CRASH, "plan.update")]).await;
+    let time = TimeOfDay { hours: window.hour() as i32, minutes: window.minute() as i32, ..Default::default() };
+    let config = managed::ConfigSpec { backup_window_start: Some(time), ..Default::default() };
+    let paths = vec!["config_spec.backup_window_start".to_owned()];
+    let request =
+        managed::UpdateClusterRequest { cluster_id: "shop".into(), update_mask: Some(FieldMask { paths }), config_spec: Some(config), ..Default::default() };
+    let _ = process.clients.clusters.clone().update(request).await;
+    let process = process.wait_end(SOON).await.spawn(&[(CRASH, "plan.policy")]).await;
+    let shown = async |clients: &Clients| clients.clusters.clone().get(managed::GetClusterRequest { cluster_id: "shop".into() }).await.unwrap().into_inner();
+    until("the plan is the new one", SOON, async || (shown(&process.clients).await.config?.backup_window_start == Some(time)).then_some(())).await;
+    let cron = mdb::CronTab { day_of_month: "1".into(), ..Default::default() };
+    let request = managed::CreateBackupRetentionPolicyRequest {
+        cluster_id: "shop".into(),
+        cron: Some(cron),
+        retain_for_days: 365,
+        policy_name: "monthly".into(),
+        ..Default::default()
+    };
+    let _ = process.clients.policies.clone().create(request).await;
+    let process = process.wait_end(SOON).await.spawn(&[]).await;
+    let request = managed::ListClusterOperationsRequest { cluster_id: "shop".into(), ..Default::default() };
+    let newest = process.clients.clusters.clone().list_operations(request).await.unwrap().into_inner().operations.remove(0);
+    succeeds(&process.clients, Ok(newest)).await;
+    let request = managed::ListBackupRetentionPoliciesRequest { cluster_id: "shop".into(), ..Default::default() };
+    assert_eq!(process.clients.policies.clone().list(request).await.unwrap().into_inner().policies.len(), 1);
+    let setup = process.terminate(SOON).await;
+    let report = sled::verify(&setup.folder().join("store")).unwrap();
+    assert!(report.is_clean() && report.live == 0, "{report:?}");
 }
