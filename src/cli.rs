@@ -14,6 +14,7 @@ mod error;
 mod json;
 mod local;
 mod operation;
+mod plan;
 mod print;
 mod restore;
 mod table;
@@ -23,6 +24,7 @@ mod wait;
 
 pub use arguments::{Address, Expires, Token};
 pub use error::{Error, Exit};
+pub use plan::{CreatePolicy, DeletePolicy, ListPolicies, OrNone, Policies, PolicyCommand, UpdateCluster};
 pub use restore::Login;
 
 use crate::auth::Role;
@@ -200,6 +202,8 @@ pub enum Client {
     Cluster(Clusters),
     /// Backups, in any state.
     Backup(Backups),
+    /// Retention policies: days on which backups are taken, and how long those are kept.
+    Policy(Policies),
     /// Operations: the record of every change.
     Operation(Operations),
 }
@@ -445,6 +449,8 @@ pub enum ClusterCommand {
     Adopt(AdoptCluster),
     /// Change how an adopted cluster is reached: all of it, credentials too.
     UpdateConnection(UpdateConnection),
+    /// Change what is told of an adopted cluster, and when its daily backup is taken. One of the configuration is changed there.
+    Update(UpdateCluster),
     /// Forget an adopted cluster. Its servers go on, its backups stay.
     Forget(ForgetCluster),
     /// Restore a backup to a cluster of its own, on servers that the service starts on its machine.
@@ -992,6 +998,7 @@ pub async fn run(client: Client) -> Result<(), Error> {
     match client {
         Client::Cluster(args) => cluster::run(&Session::open(args.connection).await?, args.command).await,
         Client::Backup(args) => backup::run(&Session::open(args.connection).await?, args.command).await,
+        Client::Policy(args) => plan::run(&Session::open(args.connection).await?, args.command).await,
         Client::Operation(args) => operation::run(&Session::open(args.connection).await?, args.command).await,
     }
 }

@@ -14,11 +14,12 @@ use crate::cluster::{ClusterId, Timestamp};
 use crate::executor::{Caller, Executor, Scheduled};
 use crate::fleet::Definition;
 use crate::operation::{Operation, OperationId, State};
-use crate::store::{Clock, Error, Planned, Run};
+use crate::store::{Clock, Error, Planned, Recorded, Run};
 use crate::telemetry::crash_point;
 use crate::telemetry::metrics::{Metrics, SCHEDULED};
 use aws_lc_rs::digest;
 use chrono::{TimeDelta, Utc};
+use futures_util::{StreamExt, stream};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Who asks for scheduled backups.
 pub const CALLER: &str = "redkeep/schedule";
+
+/// Clusters that are looked at side by side.
+const AT_ONCE: usize = 64;
 
 /// How often all clusters are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -143,54 +147,62 @@ impl Schedule {
     }
 
     /// Looks at every cluster once, and asks for what is due. A cluster that cannot be looked at is looked at again next time.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped, the next look begins from what is recorded.
     pub async fn look(&mut self) {
-        let clusters = self.executor.fleet().all();
-        self.known.retain(|id, _| clusters.binary_search_by(|cluster| cluster.id.cmp(id)).is_ok());
-        for cluster in clusters {
-            let id = cluster.id.clone();
-            if let Err(fault) = self.look_at(cluster).await {
-                tracing::error!(cluster.id = %id, error = %fault, "the schedule of a cluster could not be followed; it is tried again");
-                self.known.remove(&id);
+        let now = self.clock.now();
+        let mut known = std::mem::take(&mut self.known);
+        let this = &*self;
+        let looks = this.executor.fleet().all().into_iter().map(|cluster| {
+            let before = known.remove(&cluster.id);
+            async move { (cluster.id.clone(), this.look_at(cluster, before, now).await) }
+        });
+        // Several at once: the store writes in groups.
+        let looked: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
+        for (id, outcome) in looked {
+            match outcome {
+                Ok(known) => drop(self.known.insert(id, known)),
+                Err(fault) => tracing::error!(cluster.id = %id, error = %fault, "the schedule of a cluster could not be followed; it is tried again"),
             }
         }
     }
 
-    async fn look_at(&mut self, cluster: Arc<Definition>) -> Result<(), Error> {
-        let id = cluster.id.clone();
-        let known = match self.known.remove(&id) {
+    async fn look_at(&self, cluster: Arc<Definition>, before: Option<Known>, now: Timestamp) -> Result<Known, Error> {
+        let known = match before {
             Some(known) if Arc::ptr_eq(&known.definition, &cluster) => known,
             Some(known) => Known { calendar: cluster.calendar(), definition: cluster, planned: known.planned },
-            None => Known { calendar: cluster.calendar(), definition: cluster, planned: self.executor.store().planned(&id).await? },
+            None => {
+                let planned = self.executor.store().planned(&cluster.id).await?;
+                Known { calendar: cluster.calendar(), definition: cluster, planned }
+            }
         };
-        let now = self.clock.now();
-        let planned = match known.planned.clone() {
-            Some(planned) => self.follow(&known, planned, now).await?,
-            // The first sight of a cluster begins with what comes.
-            None => match &known.calendar {
-                Some(calendar) => self.record(&id, None, Planned { calendar: calendar.words().to_owned(), settled_at: now, open: None }).await?.1,
-                None => None,
-            },
-        };
-        self.known.insert(id, Known { planned, ..known });
-        Ok(())
+        let planned = self.follow(&known, now).await?;
+        Ok(Known { planned, ..known })
     }
 
     /// Takes a cluster as far as it can go now, and gives the row as it stands then.
-    async fn follow(&self, known: &Known, planned: Planned, now: Timestamp) -> Result<Option<Planned>, Error> {
+    async fn follow(&self, known: &Known, now: Timestamp) -> Result<Option<Planned>, Error> {
         let id = &known.definition.id;
-        let mut planned = planned;
+        let mut planned = known.planned.clone();
         // Each turn settles something: a change of the calendar, the end of a run, a new one, its operation.
         for _ in 0..TURNS {
-            let Some((next, fates)) = self.turn(known, &planned, now).await? else { break };
-            let (is_ours, standing) = self.record(id, Some(planned), next).await?;
-            if !is_ours {
-                return Ok(standing);
+            let next = match (&planned, &known.calendar) {
+                (Some(planned), _) => self.turn(known, planned, now).await?,
+                // The first sight of a cluster begins with what comes.
+                (None, Some(calendar)) => Some((Planned { calendar: calendar.words().to_owned(), settled_at: now, open: None }, Vec::new())),
+                (None, None) => None,
+            };
+            let Some((next, fates)) = next else { break };
+            match self.executor.store().plan(id, planned, next.clone()).await? {
+                Recorded::Ours => fates.iter().for_each(|fate| self.count(*fate)),
+                // Another process looks after it at this moment.
+                Recorded::Theirs(standing) => return Ok(standing),
             }
-            fates.iter().for_each(|fate| self.count(*fate));
-            let Some(standing) = standing else { return Ok(None) };
-            planned = standing;
+            planned = Some(next);
         }
-        Ok(Some(planned))
+        Ok(planned)
     }
 
     /// What is to be recorded next; `None` when there is nothing to do now.
@@ -351,12 +363,6 @@ impl Schedule {
             }
         }
         Err(taken)
-    }
-
-    /// Records how far a cluster has come, and tells whether it was us, and what stands then.
-    async fn record(&self, id: &ClusterId, before: Option<Planned>, after: Planned) -> Result<(bool, Option<Planned>), Error> {
-        let standing = self.executor.store().plan(id, before, after.clone()).await?;
-        Ok((standing.as_ref() == Some(&after), standing))
     }
 
     fn count(&self, fate: Fate) {

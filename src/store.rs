@@ -15,7 +15,7 @@ pub mod sled;
 
 pub use lineage::{Baseline, Lineage, SKETCH_KEY_BYTES, SketchKey};
 pub use place::{Place, Turn};
-pub use planned::{Planned, Run};
+pub use planned::{Planned, Recorded, Run};
 
 use crate::backup::{Backup, BackupId, Name};
 use crate::cluster::policy::Policy;
@@ -609,13 +609,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`], [`Error::Damaged`].
     async fn planned(&self, cluster: &ClusterId) -> Result<Option<Planned>, Error>;
 
-    /// Records how far the schedule of a cluster has come, unless that is not `before` any more, and tells what stands then: of
-    /// several processes one goes on. Durable on return. The cluster need not be known to the store.
+    /// Records how far the schedule of a cluster has come, unless that is not `before` any more: of several processes one goes
+    /// on. Durable on return. The cluster need not be known to the store.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::Damaged`]; [`Error::Invalid`] for words of a calendar that are too long.
-    async fn plan(&self, cluster: &ClusterId, before: Option<Planned>, after: Planned) -> Result<Option<Planned>, Error>;
+    async fn plan(&self, cluster: &ClusterId, before: Option<Planned>, after: Planned) -> Result<Recorded, Error>;
 
     /// The names of a cluster's shards; none where none were given.
     ///

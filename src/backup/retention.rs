@@ -9,7 +9,6 @@
 use super::{Backup, BackupId, Level, Origin, State};
 use crate::cluster::Timestamp;
 use crate::cluster::policy::Plan;
-use chrono::TimeDelta;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -153,16 +152,6 @@ impl fmt::Display for Keep {
     }
 }
 
-/// When the age of a backup is over: at the end that a person set; of a scheduled one without that, after the days of its
-/// cluster's plan. `None` when it has no end.
-pub fn ends_at(backup: &Backup, plan: &Plan) -> Option<Timestamp> {
-    if backup.expires_at.is_some() {
-        return backup.expires_at;
-    }
-    let days = plan.retain_days.filter(|_| is_planned(backup))?;
-    backup.planned_at.unwrap_or(backup.created_at).checked_add_signed(TimeDelta::days(i64::from(days)))
-}
-
 /// Whether it was taken by the plan of its cluster, and not by hand or by a policy with an age of its own.
 fn is_planned(backup: &Backup) -> bool {
     backup.origin == Origin::Automated && backup.policy_id.is_none()
@@ -181,7 +170,8 @@ pub fn is_good(backup: &Backup) -> bool {
 /// What must be known of all backups of a cluster before one of them is judged.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    plan: Plan,
+    /// That of the cluster; absent for one that is not known any more.
+    plan: Option<Plan>,
     /// The newest that is AVAILABLE, and whether it is suspect.
     newest: Option<((Timestamp, BackupId), bool)>,
     /// The newest good one.
@@ -193,8 +183,8 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Nothing is known yet.
-    pub fn new(plan: Plan) -> Self {
+    /// Nothing is known yet but the plan of the cluster; none for one that is not known any more.
+    pub fn new(plan: Option<Plan>) -> Self {
         Self { plan, newest: None, good: None, sound: None, scheduled: BTreeSet::new() }
     }
 
@@ -214,7 +204,7 @@ impl Standing {
         if is_good(backup) {
             self.good = self.good.max(Some(place));
         }
-        let most = self.plan.keep_last.map_or(0, |count| count as usize);
+        let most = self.keep_last().map_or(0, |count| count as usize);
         if most > 0 && most <= COUNTED && is_planned(backup) {
             self.scheduled.insert(place);
             if self.scheduled.len() > most {
@@ -238,9 +228,13 @@ impl Standing {
         self.good.is_some()
     }
 
-    /// The plan that it was made for.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
+    /// When the age of a backup is over; `None` when it has no end.
+    pub fn ends_at(&self, backup: &Backup) -> Option<Timestamp> {
+        backup.expires(self.plan.as_ref())
+    }
+
+    fn keep_last(&self) -> Option<u32> {
+        self.plan.as_ref()?.keep_last
     }
 
     /// What becomes of one of the backups at `now`.
@@ -250,7 +244,7 @@ impl Standing {
             State::Creating => return Verdict::Keep(Keep::Creating),
             State::Available | State::Error(_) => {}
         }
-        let Some(end) = ends_at(backup, &self.plan) else { return Verdict::Keep(Keep::Endless) };
+        let Some(end) = self.ends_at(backup) else { return Verdict::Keep(Keep::Endless) };
         match self.speaks_for(backup, end, now) {
             Some(keep) => Verdict::Keep(keep),
             None if backup.is_available() => Verdict::Expire(Ground::Age(end)),
@@ -271,7 +265,7 @@ impl Standing {
         if self.keeper() == Some(backup.id) {
             return Some(if self.good.is_some() { Keep::LastGood } else { Keep::LastOfAll });
         }
-        if let Some(count) = self.plan.keep_last.filter(|count| self.is_among_last(backup, *count)) {
+        if let Some(count) = self.keep_last().filter(|count| self.is_among_last(backup, *count)) {
             return Some(Keep::KeepLast(count));
         }
         if let Some(hold) = backup.holds.first() {
@@ -296,6 +290,7 @@ mod tests {
     use crate::backup::tests::sample;
     use crate::backup::{Hold, Suspicion};
     use crate::failure::{Failure, Reason};
+    use chrono::TimeDelta;
 
     fn day(number: i64) -> Timestamp {
         Timestamp::UNIX_EPOCH + TimeDelta::days(20_000 + number)
@@ -332,7 +327,7 @@ mod tests {
     }
 
     fn standing(backups: &[Backup], plan: Plan) -> Standing {
-        let mut standing = Standing::new(plan);
+        let mut standing = Standing::new(Some(plan));
         backups.iter().for_each(|backup| standing.see(backup));
         standing
     }
@@ -348,15 +343,15 @@ mod tests {
 
     #[test]
     fn age_counts_from_the_plan_or_is_set_by_a_person() {
-        let (age, none) = (plan(7, None), Plan::default());
-        assert_eq!(ends_at(&scheduled(1), &age), Some(day(8)));
-        assert_eq!(ends_at(&Backup { planned_at: None, created_at: day(2), ..scheduled(1) }, &age), Some(day(9)));
-        assert_eq!(ends_at(&scheduled(1), &none), None);
-        assert_eq!(ends_at(&manual(1), &age), None);
-        assert_eq!(ends_at(&ending(1, 3), &age), Some(day(3)));
-        assert_eq!(ends_at(&Backup { expires_at: Some(day(30)), ..scheduled(1) }, &age), Some(day(30)));
-        // A policy has an age of its own.
-        assert_eq!(ends_at(&Backup { policy_id: Some("p".into()), ..scheduled(1) }, &age), None);
+        let (age, none, unknown) = (Standing::new(Some(plan(7, None))), Standing::new(Some(Plan::default())), Standing::new(None));
+        assert_eq!(age.ends_at(&scheduled(1)), Some(day(8)));
+        assert_eq!(none.ends_at(&scheduled(1)), None);
+        assert_eq!(age.ends_at(&manual(1)), None);
+        assert_eq!(age.ends_at(&ending(1, 3)), Some(day(3)));
+        assert_eq!(age.ends_at(&Backup { expires_at: Some(day(30)), expiry_by_hand: true, ..scheduled(1) }), Some(day(30)));
+        // A policy has an age of its own, and so has a backup whose cluster is gone.
+        assert_eq!(age.ends_at(&Backup { policy_id: Some("p".into()), ..scheduled(1) }), None);
+        assert_eq!(unknown.ends_at(&Backup { expires_at: Some(day(30)), ..scheduled(1) }), Some(day(30)));
     }
 
     #[test]

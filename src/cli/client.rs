@@ -2,6 +2,7 @@
 
 use super::error::{Error, Exit};
 use super::{Connection, Output, Token};
+use crate::pb::managed::backup_retention_policy_service_client::BackupRetentionPolicyServiceClient;
 use crate::pb::managed::cluster_service_client::ClusterServiceClient;
 use crate::pb::operation::operation_service_client::OperationServiceClient;
 use crate::pb::own::backup_service_client::BackupServiceClient;
@@ -59,6 +60,11 @@ impl Session {
     /// Clusters as they are described.
     pub(super) fn clusters(&self) -> ClusterServiceClient<Line> {
         ClusterServiceClient::new(self.line.clone()).max_decoding_message_size(ANSWER_BYTES)
+    }
+
+    /// Retention policies of clusters.
+    pub(super) fn policies(&self) -> BackupRetentionPolicyServiceClient<Line> {
+        BackupRetentionPolicyServiceClient::new(self.line.clone()).max_decoding_message_size(ANSWER_BYTES)
     }
 
     /// Clusters as they are found.

@@ -3,7 +3,7 @@
 use super::client::Session;
 use super::error::{Error, Exit};
 use super::table::{self, Facts, Grid};
-use super::{ClusterCommand, Output, adopt, json, local, print, text};
+use super::{ClusterCommand, Output, adopt, json, local, plan, print, text};
 use crate::pb::{managed, own};
 use chrono::{DateTime, Utc};
 use managed::{Cluster, Host};
@@ -18,6 +18,7 @@ pub(super) async fn run(session: &Session, command: ClusterCommand) -> Result<()
         ClusterCommand::Check(args) => check(session, args.id).await,
         ClusterCommand::Adopt(args) => adopt::adopt(session, args).await,
         ClusterCommand::UpdateConnection(args) => adopt::update_connection(session, args).await,
+        ClusterCommand::Update(args) => plan::update(session, args).await,
         ClusterCommand::Forget(args) => adopt::forget(session, args).await,
         ClusterCommand::Restore(args) => local::restore(session, args).await,
         ClusterCommand::Delete(args) => local::delete(session, args).await,
@@ -105,6 +106,10 @@ fn facts(cluster: &Cluster, now: DateTime<Utc>) -> String {
     facts.add("Version", version(cluster));
     facts.add("Sharded", if cluster.sharded { "yes" } else { "no" });
     facts.add("TLS", if cluster.tls_enabled { "yes" } else { "no" });
+    let config = cluster.config.clone().unwrap_or_default();
+    let window = config.backup_window_start.map(|time| format!("daily from {:02}:{:02} UTC on", time.hours, time.minutes));
+    facts.add("Backups", window.unwrap_or_else(|| "no daily backup".to_owned()));
+    facts.add_some("Kept", config.backup_retain_period_days.map(|days| format!("{days} days, scheduled ones")));
     facts.add("Labels", text::labels(&cluster.labels));
     facts.add("Created", text::time_and_distance(text::instant(cluster.created_at.as_ref()), now));
     facts.text()

@@ -9,7 +9,7 @@
 
 use super::{Caller, Executor, Inner, lock};
 use crate::audit::{Entry, Known};
-use crate::backup::retention::{Keep, Standing, Verdict, ends_at, is_good};
+use crate::backup::retention::{Keep, Standing, Verdict, is_good};
 use crate::backup::{Backup, BackupId, Name};
 use crate::cluster::policy::Plan;
 use crate::cluster::{ClusterId, FolderId, Timestamp};
@@ -255,7 +255,7 @@ async fn judge_one(inner: &Arc<Inner>, standing: &Standing, backup: &Backup, act
     let mut planned = Planned {
         backup_id: backup.id,
         name: backup.name.clone(),
-        ends_at: ends_at(backup, standing.plan()),
+        ends_at: standing.ends_at(backup),
         verdict: standing.judge(backup, inner.options.expiry.clock.now()),
         operation_id: None,
     };
@@ -274,8 +274,8 @@ async fn judge_one(inner: &Arc<Inner>, standing: &Standing, backup: &Backup, act
 }
 
 /// The plan by which the scheduled backups of a cluster have had their time; none for one that is not known any more.
-fn plan(_inner: &Inner, _folder: &FolderId, _cluster: &ClusterId) -> Plan {
-    Plan::default()
+fn plan(inner: &Inner, folder: &FolderId, cluster: &ClusterId) -> Option<Plan> {
+    inner.fleet.get(cluster).filter(|cluster| cluster.folder_id == *folder).map(|cluster| cluster.plan.clone())
 }
 
 /// Whether what the verdict hangs on is still so: the one that has to stay is there, and the newest is not suspect.

@@ -21,6 +21,15 @@ impl Planned {
     pub const CALENDAR_BYTES: usize = 256;
 }
 
+/// What became of a change of how far a schedule has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It was made, by this call.
+    Ours,
+    /// It was not made: another was before us, and this is what stands.
+    Theirs(Option<Planned>),
+}
+
 /// The backup for one planned instant, from that instant to its end: several operations where the first ones fail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {

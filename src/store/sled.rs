@@ -41,8 +41,8 @@ use self::recent::Recent;
 use self::rows::Rows;
 use self::writer::{CLOSED, COMMANDS, Command, Progress as Written, Writer};
 use super::{
-    BackupFilter, Baseline, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, Lineage, OperationFilter, Place, Planned, SketchKey,
-    Store, Turn, Zones,
+    BackupFilter, Baseline, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, Lineage, OperationFilter, Place, Planned, Recorded,
+    SketchKey, Store, Turn, Zones,
 };
 use crate::backup::{Backup, BackupId, Name};
 use crate::cluster::policy::Policy;
@@ -413,7 +413,7 @@ impl Store for SledStore {
         self.read(move |rows| plan::planned(rows, &cluster)).await
     }
 
-    async fn plan(&self, cluster: &ClusterId, before: Option<Planned>, after: Planned) -> Result<Option<Planned>, Error> {
+    async fn plan(&self, cluster: &ClusterId, before: Option<Planned>, after: Planned) -> Result<Recorded, Error> {
         let cluster = cluster.clone();
         self.change(move |judge| judge.plan(&cluster, before.as_ref(), &after)).await
     }

@@ -29,6 +29,7 @@ mod recovery;
 mod rest;
 mod restore;
 mod retention;
+mod schedule;
 mod storage;
 mod store;
 mod support;

@@ -9,6 +9,7 @@ mod random;
 use chrono::{DateTime, TimeDelta};
 use model::Model;
 use redkeep::backup::{self, Backup, BackupId, Labels, Name};
+use redkeep::cluster::policy::{ClusterChanges, POLICIES, Setting};
 use redkeep::cluster::{Adopted, Connection, LocalHost, LocalServers, Role, Timestamp};
 use redkeep::failure::{Failure, Reason};
 use redkeep::operation::{
@@ -198,6 +199,22 @@ fn local_servers(port: u16) -> LocalServers {
         persistent: true,
         hosts: vec![host(1), host(2)],
     }
+}
+
+/// A new policy of a cluster in the folder `default`.
+fn policy(time: &Time, cluster: &str, id: &str, policy_name: &str) -> Create {
+    let cron = ["", "", "1", "", ""].map(str::to_owned);
+    let (id, name) = (id.to_owned(), policy_name.to_owned());
+    let policy = redkeep::cluster::policy::Policy {
+        id,
+        cluster_id: cluster.parse().unwrap(),
+        name,
+        description: String::new(),
+        created_at: time.now(),
+        cron,
+        retain_days: 7,
+    };
+    on_cluster(time, "default", cluster, Spec::CreatePolicy(Box::new(policy)), None)
 }
 
 fn on_cluster(time: &Time, folder: &str, cluster: &str, spec: Spec, row: Option<Adopted>) -> Create {
@@ -436,6 +453,9 @@ on_every_store! {
     a_restore_that_does_not_succeed_leaves_nothing,
     a_connection_changes_at_the_end_or_not_at_all,
     clusters_are_listed_by_id,
+    what_is_told_of_a_cluster_changes_beside_its_backup_and_its_connection,
+    a_policy_is_there_from_the_acceptance_on_and_goes_with_its_cluster,
+    what_is_planned_is_changed_by_who_has_read_it,
     operations_expire_with_their_keys,
     what_is_not_there_is_said_so,
 }

@@ -296,11 +296,6 @@ impl Judge {
     }
 }
 
-/// No call brings such work.
-fn unbuilt() -> Error {
-    Error::Invalid("this work is not built".to_owned())
-}
-
 /// Whether the rows given fit one another.
 fn check(operation: &Operation, draft: Option<&Backup>, cluster: Option<&Adopted>) -> Result<(), Error> {
     let fresh = match operation.state {

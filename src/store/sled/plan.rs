@@ -7,7 +7,7 @@ use super::rows::{Rows, damaged};
 use crate::cluster::ClusterId;
 use crate::cluster::policy::{ClusterChanges, POLICIES, Policy};
 use crate::operation::{Operation, OperationId};
-use crate::store::{Error, Planned};
+use crate::store::{Error, Planned, Recorded};
 
 impl Judge {
     /// Looks whether the cluster of an operation is there to be changed. A backup of it that is under way is no obstacle.
@@ -64,16 +64,16 @@ impl Judge {
         Ok(())
     }
 
-    pub(super) fn plan(&mut self, id: &ClusterId, before: Option<&Planned>, after: &Planned) -> Result<Option<Planned>, Error> {
+    pub(super) fn plan(&mut self, id: &ClusterId, before: Option<&Planned>, after: &Planned) -> Result<Recorded, Error> {
         if after.calendar.len() > Planned::CALENDAR_BYTES {
             return Err(Error::Invalid("the words of the calendar are too long".to_owned()));
         }
         let standing = planned(&self.rows, id)?;
         if standing.as_ref() != before {
-            return Ok(standing);
+            return Ok(Recorded::Theirs(standing));
         }
         self.rows.write(keys::planned(id), after)?;
-        Ok(Some(after.clone()))
+        Ok(Recorded::Ours)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::*;
 use redkeep::operation::Fault;
-use redkeep::store::{BackupFilter, Census, Doomed, LOOK_AGAIN, MANIFEST_BYTES, PAGE_ROWS, Place, SKETCH_KEY_BYTES, SketchKey, Turn};
+use redkeep::store::{BackupFilter, Census, Doomed, LOOK_AGAIN, MANIFEST_BYTES, PAGE_ROWS, Place, Planned, Recorded, Run, SKETCH_KEY_BYTES, SketchKey, Turn};
 use std::collections::BTreeMap;
 
 type Shared = Arc<dyn Store>;
@@ -1366,6 +1366,123 @@ pub async fn clusters_are_listed_by_id(store: Shared, time: Time) {
         found.push(row.clone());
     }
     assert_eq!(found, rows);
+}
+
+/// Goal: a schedule is edited while its backup runs, and no change is lost to another. Method: a backup under way, changes beside it; a
+/// change of connection that was accepted before a change of the rest, and ends after it.
+pub async fn what_is_told_of_a_cluster_changes_beside_its_backup_and_its_connection(store: Shared, time: Time) {
+    let update = |changes| on_cluster(&time, "default", "main", Spec::UpdateCluster(Box::new(changes)), None);
+    let window = |minute| ClusterChanges { window_start: Some(Setting::To(minute)), ..ClusterChanges::default() };
+    let days = ClusterChanges { retain_days: Some(Setting::To(7)), ..ClusterChanges::default() };
+    assert_eq!(store.create(update(days.clone()), GRACE).await, Err(Error::NoCluster));
+    let main = adopt(&*store, adoption(&time, "main", "a:1")).await;
+    let elsewhere = on_cluster(&time, "folder2", "main", Spec::UpdateCluster(Box::new(days.clone())), None);
+    assert_eq!(store.create(elsewhere, GRACE).await, Err(Error::NoCluster));
+
+    accept(&*store, creation(&time, "main", "a")).await;
+    let backup = claim(&*store).await;
+    accept(&*store, update(window(60))).await;
+    accept(&*store, update(days)).await;
+    // Nothing is changed before the end.
+    assert_eq!(store.cluster(&main.id).await, Ok(main.clone()));
+    for _ in 0..2 {
+        let claimed = claim(&*store).await;
+        store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    }
+    let plan = store.cluster(&main.id).await.unwrap().plan;
+    assert_eq!((plan.window_start, plan.retain_days), (Some(60), Some(7)));
+    assert!(store.renew(backup.id, backup.epoch, LEASE).await.is_ok());
+    store.complete(backup.id, backup.epoch, failed("gone")).await.unwrap();
+
+    // One that fails, or is cancelled, changes nothing.
+    let cancelled = accept(&*store, update(window(120))).await;
+    store.cancel(cancelled.id).await.unwrap();
+    accept(&*store, update(window(180))).await;
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, failed("no")).await.unwrap();
+    assert_eq!(store.cluster(&main.id).await.unwrap().plan, plan);
+
+    accept(&*store, update(ClusterChanges { window_start: Some(Setting::Off), name: Some("Orders".to_owned()), ..ClusterChanges::default() })).await;
+    let update_of_rest = claim(&*store).await;
+    let connecting = accept(&*store, reconnection(&time, "default", "main", "b:1")).await;
+    assert_eq!(store.create(update(window(240)), GRACE).await, Err(Error::Conflict(connecting.id.to_string())));
+    store.complete(update_of_rest.id, update_of_rest.epoch, succeeded(None)).await.unwrap();
+    let claimed = claim(&*store).await;
+    store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    let after = store.cluster(&main.id).await.unwrap();
+    assert_eq!((after.name.as_str(), after.plan.window_start, after.plan.retain_days), ("Orders", None, Some(7)));
+    assert_eq!(after.connection.nodes, ["b:1"]);
+}
+
+/// Goal: a policy's name is taken once, and a cluster leaves none behind. Method: create, meet, cancel, fill up, delete, forget.
+pub async fn a_policy_is_there_from_the_acceptance_on_and_goes_with_its_cluster(store: Shared, time: Time) {
+    let ids = async |cluster: &str| store.policies(&cluster.parse().unwrap()).await.unwrap().into_iter().map(|policy| policy.id).collect::<Vec<_>>();
+    let deleting = |id: &str| on_cluster(&time, "default", "main", Spec::DeletePolicy { policy_id: id.to_owned() }, None);
+    assert_eq!(store.create(policy(&time, "main", "p", "monthly"), GRACE).await, Err(Error::NoCluster));
+    // One begins with the name of the other.
+    let main = adopt(&*store, adoption(&time, "main", "a:1")).await;
+    adopt(&*store, adoption(&time, "main2", "a:1")).await;
+    let first = accept(&*store, policy(&time, "main", "p1", "monthly")).await;
+    assert_eq!(ids("main").await, ["p1"]);
+    assert_eq!(store.create(policy(&time, "main", "p2", "monthly"), GRACE).await, Err(Error::PolicyTaken("monthly".to_owned())));
+    accept(&*store, policy(&time, "main2", "other", "monthly")).await;
+    assert_eq!(store.create(deleting("p2"), GRACE).await, Err(Error::NoPolicy));
+    // A creation that does not succeed leaves none.
+    store.cancel(first.id).await.unwrap();
+    assert_eq!((ids("main").await, ids("main2").await), (vec![], vec!["other".to_owned()]));
+    accept(&*store, policy(&time, "main", "p2", "monthly")).await;
+    for _ in 0..2 {
+        let claimed = claim(&*store).await;
+        store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    }
+    // A deletion that fails leaves it; one that succeeds frees its name.
+    for (end, expected) in [(failed("no"), 1), (succeeded(None), 0)] {
+        accept(&*store, deleting("p2")).await;
+        assert_eq!(ids("main").await.len(), 1);
+        let claimed = claim(&*store).await;
+        store.complete(claimed.id, claimed.epoch, end).await.unwrap();
+        assert_eq!(ids("main").await.len(), expected);
+    }
+    for index in 0..POLICIES {
+        accept(&*store, policy(&time, "main", &format!("q{index:02}"), &format!("n{index}"))).await;
+        let claimed = claim(&*store).await;
+        store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    }
+    assert_eq!(store.create(policy(&time, "main", "more", "more"), GRACE).await, Err(Error::PoliciesFull(POLICIES)));
+    let planned = Planned { calendar: "daily".to_owned(), settled_at: time.now(), open: None };
+    store.plan(&main.id, None, planned).await.unwrap();
+    accept(&*store, forgetting(&time, "default", "main")).await;
+    let claimed = claim(&*store).await;
+    assert_eq!(ids("main").await.len(), POLICIES);
+    store.complete(claimed.id, claimed.epoch, succeeded(None)).await.unwrap();
+    assert_eq!((ids("main").await.len(), ids("main2").await.len(), store.planned(&main.id).await), (0, 1, Ok(None)));
+}
+
+/// Goal: of several that change what is planned one goes on. Method: changes that know the latest row, and some that do not; many at once.
+pub async fn what_is_planned_is_changed_by_who_has_read_it(store: Shared, time: Time) {
+    let id = "main".parse().unwrap();
+    let run = |attempt| Run { planned_at: time.now(), policy_id: None, retain_days: Some(7), attempt, start_at: time.now(), operation_id: None };
+    let row = |attempt| Planned { calendar: "daily".to_owned(), settled_at: time.now(), open: Some(run(attempt)) };
+    assert_eq!(store.planned(&id).await, Ok(None));
+    assert_eq!(store.plan(&id, Some(row(1)), row(2)).await, Ok(Recorded::Theirs(None)));
+    assert_eq!(store.plan(&id, None, row(1)).await, Ok(Recorded::Ours));
+    // What would change nothing is somebody's too.
+    assert_eq!(store.plan(&id, None, row(1)).await, Ok(Recorded::Theirs(Some(row(1)))));
+    assert_eq!(store.plan(&id, Some(row(1)), row(2)).await, Ok(Recorded::Ours));
+    assert_eq!(store.planned(&id).await, Ok(Some(row(2))));
+    let long = Planned { calendar: "x".repeat(Planned::CALENDAR_BYTES + 1), ..row(3) };
+    assert!(matches!(store.plan(&id, Some(row(2)), long).await, Err(Error::Invalid(_))));
+
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..30 {
+        let (store, id, before, after) = (Arc::clone(&store), id.clone(), row(2), row(3));
+        tasks.spawn(async move { store.plan(&id, Some(before), after).await == Ok(Recorded::Ours) });
+    }
+    let mut ours = 0;
+    while let Some(is_ours) = tasks.join_next().await {
+        ours += usize::from(is_ours.unwrap());
+    }
+    assert_eq!(ours, 1);
 }
 
 /// Goal: what ended long ago is forgotten, with its key. Method: three ages; the key of the oldest is free again.

@@ -4,12 +4,13 @@
 
 use async_trait::async_trait;
 use redkeep::backup::{self, Backup, BackupId, Name};
+use redkeep::cluster::policy::{POLICIES, Policy};
 use redkeep::cluster::{Adopted, ClusterId, FolderId, LocalServers, ShardNames, Timestamp};
 use redkeep::failure::Failure;
 use redkeep::operation::{self, Epoch, Event, Fault, Operation, OperationId, Progress, Publication, Refused, Spec, Step};
 use redkeep::store::{
     BackupFilter, Baseline, Census, Claim, Clock, Completion, Create, Created, Doomed, Error, Idempotency, LOOK_AGAIN, Lineage, MANIFEST_BYTES,
-    OperationFilter, PAGE_ROWS, Place, SketchKey, Store, Turn, Zones,
+    OperationFilter, PAGE_ROWS, Place, Planned, Recorded, SketchKey, Store, Turn, Zones,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -31,6 +32,8 @@ struct Rows {
     manifests: BTreeMap<OperationId, Vec<u8>>,
     clusters: BTreeMap<ClusterId, Adopted>,
     shards: BTreeMap<ClusterId, ShardNames>,
+    policies: BTreeMap<(ClusterId, String), Policy>,
+    planned: BTreeMap<ClusterId, Planned>,
     /// What an operation is to make of its cluster.
     to_be: BTreeMap<OperationId, Adopted>,
     /// Places of failure domains: the attempt that has one, or waits for it.
@@ -276,16 +279,50 @@ impl Rows {
             }
         } else if known.is_none_or(|known| known.folder_id != operation.folder_id) {
             return Err(Error::NoCluster);
-        } else if known.is_some_and(|known| known.local.is_some()) != (operation.spec == Spec::DeleteCluster) {
+        } else if matches!(operation.spec, Spec::UpdateConnection | Spec::ForgetCluster | Spec::DeleteCluster)
+            && known.is_some_and(|known| known.local.is_some()) != (operation.spec == Spec::DeleteCluster)
+        {
             return Err(Error::Invalid(String::new()));
         }
-        conflict?;
+        let changes_told = matches!(operation.spec, Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. });
+        if changes_told {
+            // A backup is no obstacle.
+            let holder = self.live().find(|other| other.spec.is_exclusive() && other.spec.changes_cluster() && other.cluster_id == *id);
+            if let Some(holder) = holder {
+                return Err(Error::Conflict(holder.id.to_string()));
+            }
+        } else {
+            conflict?;
+        }
+        match &operation.spec {
+            Spec::CreatePolicy(policy) => {
+                if self.policies_of(id).iter().any(|other| other.name == policy.name) {
+                    return Err(Error::PolicyTaken(policy.name.clone()));
+                }
+                if self.policies_of(id).len() >= POLICIES {
+                    return Err(Error::PoliciesFull(POLICIES));
+                }
+                self.policies.insert((id.clone(), policy.id.clone()), Policy::clone(policy));
+            }
+            Spec::DeletePolicy { policy_id } if !self.policies.contains_key(&(id.clone(), policy_id.clone())) => return Err(Error::NoPolicy),
+            Spec::AdoptCluster | Spec::RestoreCluster(_) => self.forget_plan(id),
+            _ => {}
+        }
         match (&operation.spec, row) {
             (Spec::AdoptCluster | Spec::RestoreCluster(_), Some(row)) => drop(self.clusters.insert(id.clone(), row)),
             (_, Some(row)) => drop(self.to_be.insert(operation.id, row)),
             (_, None) => {}
         }
         Ok(())
+    }
+
+    fn policies_of(&self, id: &ClusterId) -> Vec<Policy> {
+        self.policies.values().filter(|policy| policy.cluster_id == *id).cloned().collect()
+    }
+
+    fn forget_plan(&mut self, id: &ClusterId) {
+        self.policies.retain(|(cluster, _), _| cluster != id);
+        self.planned.remove(id);
     }
 
     fn end_cluster(&mut self, operation: &Operation, result: Option<Backup>) -> Result<(), Error> {
@@ -297,9 +334,13 @@ impl Rows {
         match (&operation.spec, matches!(operation.state, operation::State::Succeeded(_))) {
             (Spec::AdoptCluster | Spec::RestoreCluster(_), true) => self.clusters.get_mut(id).unwrap().is_adopting = false,
             (Spec::AdoptCluster | Spec::RestoreCluster(_), false) | (Spec::ForgetCluster | Spec::DeleteCluster, true) => {
-                drop((self.clusters.remove(id), self.shards.remove(id)))
+                self.forget_plan(id);
+                drop((self.clusters.remove(id), self.shards.remove(id)));
             }
-            (Spec::UpdateConnection, true) => drop(self.clusters.insert(id.clone(), to_be.unwrap())),
+            (Spec::UpdateConnection, true) => self.clusters.get_mut(id).unwrap().connection = to_be.unwrap().connection,
+            (Spec::UpdateCluster(changes), true) => changes.apply(self.clusters.get_mut(id).ok_or_else(|| Error::Invalid(String::new()))?),
+            (Spec::CreatePolicy(policy), false) => drop(self.policies.remove(&(id.clone(), policy.id.clone()))),
+            (Spec::DeletePolicy { policy_id }, true) => drop(self.policies.remove(&(id.clone(), policy_id.clone()))),
             _ => {}
         }
         Ok(())
@@ -685,6 +726,26 @@ impl Store for Model {
 
     async fn cluster_to_be(&self, id: &ClusterId) -> Result<Option<Adopted>, Error> {
         Ok(self.rows().to_be.values().find(|row| row.id == *id).cloned())
+    }
+
+    async fn policies(&self, cluster: &ClusterId) -> Result<Vec<Policy>, Error> {
+        Ok(self.rows().policies_of(cluster))
+    }
+
+    async fn planned(&self, cluster: &ClusterId) -> Result<Option<Planned>, Error> {
+        Ok(self.rows().planned.get(cluster).cloned())
+    }
+
+    async fn plan(&self, cluster: &ClusterId, before: Option<Planned>, after: Planned) -> Result<Recorded, Error> {
+        if after.calendar.len() > Planned::CALENDAR_BYTES {
+            return Err(Error::Invalid(String::new()));
+        }
+        let mut rows = self.rows();
+        if rows.planned.get(cluster) != before.as_ref() {
+            return Ok(Recorded::Theirs(rows.planned.get(cluster).cloned()));
+        }
+        rows.planned.insert(cluster.clone(), after);
+        Ok(Recorded::Ours)
     }
 
     async fn shard_names(&self, cluster: &ClusterId) -> Result<ShardNames, Error> {

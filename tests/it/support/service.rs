@@ -238,6 +238,7 @@ impl Interceptor for Login {
 pub struct Clients {
     pub clusters: managed::cluster_service_client::ClusterServiceClient<Line>,
     pub managed_backups: managed::backup_service_client::BackupServiceClient<Line>,
+    pub policies: managed::backup_retention_policy_service_client::BackupRetentionPolicyServiceClient<Line>,
     pub operations: wire::operation_service_client::OperationServiceClient<Line>,
     pub backups: own::backup_service_client::BackupServiceClient<Line>,
     pub own_operations: own::operation_service_client::OperationServiceClient<Line>,
@@ -272,6 +273,7 @@ impl Clients {
         Self {
             clusters: managed::cluster_service_client::ClusterServiceClient::new(channel.clone()),
             managed_backups: managed::backup_service_client::BackupServiceClient::new(channel.clone()),
+            policies: managed::backup_retention_policy_service_client::BackupRetentionPolicyServiceClient::new(channel.clone()),
             operations: wire::operation_service_client::OperationServiceClient::new(channel.clone()),
             backups: own::backup_service_client::BackupServiceClient::new(channel.clone()),
             own_operations: own::operation_service_client::OperationServiceClient::new(channel.clone()),
