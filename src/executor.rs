@@ -47,7 +47,9 @@ use crate::fleet::{Definition, Fleet};
 use crate::operation::{Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Policy, Progress, Spec, State, Tally};
 use crate::snapshot::Pace;
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
-use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETENTION_BACKUPS, RETENTION_DELETED, RETENTION_ROUND, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS};
+use crate::telemetry::metrics::{
+    FILES_DELETED, FORKS, Family, Metrics, RETENTION_BACKUPS, RETENTION_DELETED, RETENTION_ROUND, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS,
+};
 use attempt::Running;
 use chrono::{TimeDelta, Utc};
 use std::collections::HashMap;
