@@ -222,6 +222,9 @@ pub struct View {
     /// Whether its servers run in cluster mode, as far as any answered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cluster_mode: bool,
+    /// Whether its servers, which we have started, keep no log of changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_no_log: bool,
 }
 
 impl View {

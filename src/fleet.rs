@@ -330,6 +330,7 @@ impl Definition {
             tls_enabled: self.tls.is_some(),
             is_adopting: self.is_adopting,
             cluster_mode: topology.answered().any(|(_, facts)| facts.cluster_mode),
+            keeps_no_log: self.local.as_ref().is_some_and(|local| !local.persistent),
         }
     }
 

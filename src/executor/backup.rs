@@ -231,6 +231,7 @@ fn forgotten(backup: &Backup) -> View {
         tls_enabled: false,
         is_adopting: false,
         cluster_mode: false,
+        keeps_no_log: false,
     }
 }
 

@@ -66,6 +66,7 @@ mod tests {
             cluster_mode,
             tls_enabled: false,
             is_adopting: false,
+            keeps_no_log: false,
         }
     }
 
