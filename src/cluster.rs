@@ -229,6 +229,9 @@ pub struct View {
     /// Days that its scheduled backups are kept; for ever when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_retain_days: Option<u32>,
+    /// Whether its servers, which we have started, keep no log of changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_no_log: bool,
 }
 
 impl View {

@@ -140,6 +140,9 @@ pub fn check(file: Option<&Path>) -> Result<(), Error> {
     for (folder, place) in &config.artifacts.folders {
         println!("artifacts of folder {folder}: {place}");
     }
+    if let Some(local) = &config.executor.local {
+        println!("clusters on this machine: {}", local.root.display());
+    }
     for bucket in &config.buckets {
         println!("bucket {}: {}", bucket.name, bucket.root);
     }

@@ -340,6 +340,7 @@ impl Definition {
             cluster_mode: topology.answered().any(|(_, facts)| facts.cluster_mode),
             backup_window_start: self.plan.window_start.map(|minute| calendar::minute_in_utc(self.no_snapshot.zone(), minute, Utc::now())),
             backup_retain_days: self.plan.retain_days,
+            keeps_no_log: self.local.as_ref().is_some_and(|local| !local.persistent),
         }
     }
 

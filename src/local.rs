@@ -1,6 +1,7 @@
 //! Clusters on this machine: the folders, ports, files and processes of servers that we start and keep up.
 //!
 //! ```text
+//! root/.gone-<random>/             of a cluster, on its way to be removed
 //! root/<cluster>/restoring             there until the restore that makes the cluster is recorded as done
 //! root/<cluster>/password              of all its servers; only the owner may read it
 //! root/<cluster>/<shard>/<number>/     folder of one server: server.conf, dump.rdb, nodes.conf, server.log
@@ -41,6 +42,9 @@ pub const BUS_OFFSET: u16 = 10_000;
 
 /// The mark of a cluster whose restore is not recorded as done.
 const MARK: &str = "restoring";
+
+/// Beginning of the name of a folder that is being removed.
+const GONE: &str = ".gone-";
 
 /// Bytes of a password, before they are written in hexadecimal.
 const PASSWORD_BYTES: usize = 32;
@@ -104,6 +108,9 @@ pub enum Error {
     /// There are not enough free ports.
     #[error("fewer than {0} ports of [local] ports are free")]
     Ports(usize),
+    /// What lies where the folder of a cluster is to be was not made for one.
+    #[error("the folder {0} below [local] root is there already and was not made for a cluster; it is left alone")]
+    Foreign(ClusterId),
     /// A server ended by itself; its log says why.
     #[error("the server {0} ended; see server.log in its folder below [local] root")]
     Ended(String),
@@ -219,11 +226,11 @@ impl Provider {
 
     /// Ends every process of a cluster and removes its folder. What is not there is gone already.
     ///
-    /// The processes are killed: nothing that they would save is kept.
+    /// The processes are killed: nothing that they would save is kept. A folder that was not made for a cluster is left alone.
     ///
     /// # Errors
     ///
-    /// [`Error::Process`], [`Error::File`].
+    /// [`Error::Process`], [`Error::Foreign`], [`Error::File`].
     pub async fn clear(&self, _turn: &Turn<'_>, id: &ClusterId) -> Result<(), Error> {
         let home = self.home(id);
         let until = Instant::now() + KILL_TIMEOUT;
@@ -234,9 +241,30 @@ impl Provider {
             tokio::time::sleep(LOOK).await;
         }
         lock(&self.tended).retain(|server, _| !server.starts_with(&home));
-        match tokio::fs::remove_dir_all(&home).await {
-            Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(Error::file("the folder", fault)),
-            Ok(()) | Err(_) => Ok(()),
+        let failed = |fault| Error::file("the folder", fault);
+        match std::fs::read_dir(&home) {
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(fault) => return Err(failed(fault)),
+            Ok(mut entries) => {
+                let is_ours = [MARK, LocalServers::PASSWORD_FILE].iter().any(|file| home.join(file).exists());
+                if !is_ours && entries.next().is_some() {
+                    return Err(Error::Foreign(id.clone()));
+                }
+            }
+        }
+        // It goes at once or not at all, so that half of it is never taken for something else.
+        let gone = self.root.join(format!("{GONE}{}", uuid::Uuid::new_v4().simple()));
+        tokio::fs::rename(&home, &gone).await.map_err(failed)?;
+        tokio::fs::remove_dir_all(&gone).await.map_err(failed)
+    }
+
+    /// Removes what an interrupted removal has left.
+    pub async fn sweep(&self, _turn: &Turn<'_>) {
+        let Ok(entries) = std::fs::read_dir(&self.root) else { return };
+        for entry in entries.flatten().take(FOLDERS).filter(|entry| entry.file_name().to_string_lossy().starts_with(GONE)) {
+            if let Err(fault) = tokio::fs::remove_dir_all(entry.path()).await {
+                tracing::warn!(error = %fault, "what was left of a removed cluster cannot be removed");
+            }
         }
     }
 
@@ -450,9 +478,19 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{}\n", second.secret()));
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::metadata(provider.home(&id)).unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(provider.found(), [id.clone()]);
+        assert_eq!(provider.found(), std::slice::from_ref(&id));
         provider.finish(&id);
         assert!(!provider.is_unfinished(&id));
+        // What was not made for a cluster stays.
+        let other: ClusterId = "default".parse().unwrap();
+        std::fs::create_dir_all(provider.home(&other).join("backups")).unwrap();
+        assert!(matches!(provider.begin(&turn, &other).await, Err(Error::Foreign(_))));
+        std::fs::remove_dir(provider.home(&other).join("backups")).unwrap();
+        provider.clear(&turn, &other).await.unwrap();
+        let left = root.path().join("a/b/.gone-1");
+        std::fs::create_dir_all(left.join("shard1")).unwrap();
+        provider.sweep(&turn).await;
+        assert!(!left.exists());
         provider.clear(&turn, &id).await.unwrap();
         provider.clear(&turn, &id).await.unwrap();
         assert!(provider.found().is_empty());

@@ -222,6 +222,7 @@ pub(super) fn cluster(view: &View) -> managed::Cluster {
         is_ha: view.hosts.len() > 1,
         tls_enabled: view.tls_enabled,
         sharded: view.cluster_mode,
+        persistence_mode: if view.keeps_no_log { managed::cluster::PersistenceMode::Off } else { managed::cluster::PersistenceMode::On } as i32,
         ..Default::default()
     }
 }

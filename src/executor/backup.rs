@@ -233,6 +233,7 @@ fn forgotten(backup: &Backup) -> View {
         cluster_mode: false,
         backup_window_start: None,
         backup_retain_days: None,
+        keeps_no_log: false,
     }
 }
 

@@ -341,6 +341,7 @@ fn failed(context: &Context, error: &local::Error) -> End {
     let failure = Failure::new(reason, error.to_string());
     match error {
         local::Error::File { .. } | local::Error::Process(_) => End::Retry { fault: Fault::Storage, failure, wait },
+        local::Error::Foreign(_) => End::Failed(failure),
         local::Error::Ports(_) => End::Failed(Failure::new(Reason::LocalRoom, format!("{error}; delete a cluster of this machine, or give it more"))),
         local::Error::Ended(_) | local::Error::Stalled { .. } | local::Error::Server(_) => End::Retry { fault: Fault::Source, failure, wait },
     }

@@ -23,6 +23,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Looks after them until `stop`. The servers go on after that.
 pub(super) async fn run(inner: Arc<Inner>, provider: Arc<Provider>, stop: CancellationToken) {
     let mut strangers = BTreeSet::new();
+    provider.sweep(&provider.turn().await).await;
     while !stop.is_cancelled() {
         for id in provider.found() {
             look(&inner, &provider, &id, &mut strangers).await;

@@ -68,6 +68,7 @@ mod tests {
             backup_retain_days: None,
             tls_enabled: false,
             is_adopting: false,
+            keeps_no_log: false,
         }
     }
 

@@ -86,6 +86,12 @@ fn request(method: &MethodDescriptor, things: &BTreeMap<&str, String>) -> Vec<u8
         } else if field.name() == "keys" && field.is_list() {
             message.set_field(&field, Value::List(vec![Value::String("stolen.rdb".into())]));
         } else if let Kind::Message(kind) = field.kind()
+            && field.name() == "config_spec"
+        {
+            message.set_field(&field, Value::Message(DynamicMessage::new(kind)));
+        } else if field.name() == "environment" {
+            message.set_field(&field, Value::EnumNumber(managed::cluster::Environment::Production as i32));
+        } else if let Kind::Message(kind) = field.kind()
             && field.name() == "connection"
         {
             let mut connection = DynamicMessage::new(kind);

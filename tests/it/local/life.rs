@@ -82,7 +82,8 @@ async fn a_primary_with_replicas_that_keep_no_log() {
     let clients = &service.clients;
     let backup = clients.take("main", "first").await;
     let persistence_mode = cluster::PersistenceMode::Off as i32;
-    restored(clients, RestoreClusterRequest { host_specs: hosts(3), persistence_mode, ..wish(&backup.id, "again") }).await;
+    let made = restored(clients, RestoreClusterRequest { host_specs: hosts(3), persistence_mode, ..wish(&backup.id, "again") }).await;
+    assert_eq!(made.persistence_mode, persistence_mode);
     let found = hosts_of(clients, "again").await;
     let roles: Vec<host::Role> = found.iter().map(Host::role).collect();
     assert_eq!(roles, [host::Role::Master, host::Role::Replica, host::Role::Replica]);

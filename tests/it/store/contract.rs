@@ -1241,6 +1241,9 @@ pub async fn a_restored_cluster_is_there_from_the_acceptance_to_its_deletion(sto
     let again = claim(&*store).await;
     let late = store.record_servers(claimed.id, claimed.epoch, nodes.clone(), local_servers(8000)).await;
     assert!(matches!(late, Err(Error::Fenced(_))), "{late:?}");
+    for step in [Step::Load, Step::Work] {
+        store.step(again.id, again.epoch, step, None).await.unwrap();
+    }
     store.complete(again.id, again.epoch, succeeded(None)).await.unwrap();
     row.is_adopting = false;
     assert_eq!(store.cluster(&row.id).await.as_ref(), Ok(&row));
