@@ -23,6 +23,7 @@ mod impact;
 mod import;
 mod permit;
 mod record;
+mod restore_keys;
 mod shards;
 mod side;
 mod stored;

@@ -18,7 +18,7 @@ mod transition;
 pub(crate) use export::ExportObject;
 pub use export::{ExportResult, ExportTarget};
 pub use import::ImportSource;
-pub use restore::{ClusterPlan, Conflict, HostPlan, Keys, Login, Method, Place, RestoreResult, RestoreTarget};
+pub use restore::{ClusterPlan, Conflict, HostPlan, Keys, Login, Method, Place, RestoreResult, RestoreTarget, Written};
 pub use transition::{Event, Fault, Outcome, Refused};
 
 use crate::backup::{Backup, BackupId, Labels, Level, Name, NoSuchId, uuid_id};
@@ -463,6 +463,9 @@ pub struct Progress {
     pub waiting_for: String,
     /// Bytes of dump a second over the last seconds.
     pub bytes_per_second: u64,
+    /// How far a restore by key is. It outlives the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Box<Written>>,
 }
 
 /// The record of one change.

@@ -2,12 +2,12 @@
 //!
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
-use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, record};
+use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, record, restore_keys};
 use crate::artifacts::Folder;
 use crate::backup::BackupId;
 use crate::cluster::Timestamp;
 use crate::failure::{Failure, Reason};
-use crate::operation::{Epoch, Fault, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step};
+use crate::operation::{Epoch, Fault, Method, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step, Written};
 use crate::snapshot::{Meter, Waits};
 use crate::store::{self, Completion};
 use crate::telemetry::metrics::{FENCED, HAND_BACKS, RETRIES, STEP_SECONDS, WINDOW_WAITS};
@@ -82,6 +82,7 @@ struct Live {
     shards: Vec<(ShardProgress, Option<Arc<Meter>>)>,
     waits: Waits,
     rate: Rate,
+    written: Option<Box<Written>>,
 }
 
 /// Bytes a second, smoothed over a few seconds.
@@ -137,7 +138,7 @@ impl Running {
             }
             shard
         });
-        Progress { shards: shards.collect(), bytes_per_second: live.rate.per_second as u64, waiting_for }
+        Progress { shards: shards.collect(), bytes_per_second: live.rate.per_second as u64, waiting_for, written: live.written.clone() }
     }
 
     fn beat(&self) {
@@ -217,6 +218,11 @@ impl Context {
         }
     }
 
+    /// Tells how far a restore by key is; it is recorded with the progress.
+    pub(super) fn tell_written(&self, written: Written) {
+        lock(&self.running.progress).written = Some(Box::new(written));
+    }
+
     /// Tells a shard that is being worked on, with the meter of its snapshot.
     pub(super) fn track(&self, shard: ShardProgress, meter: Arc<Meter>) {
         lock(&self.running.progress).shards.push((shard, Some(meter)));
@@ -230,7 +236,11 @@ pub(super) async fn run(inner: Arc<Inner>, operation: Operation) {
         epoch,
         stop: CancellationToken::new(),
         cancelled: CancellationToken::new(),
-        progress: Mutex::new(Live { shards: operation.progress.shards.iter().map(|shard| (shard.clone(), None)).collect(), ..Live::default() }),
+        progress: Mutex::new(Live {
+            shards: operation.progress.shards.iter().map(|shard| (shard.clone(), None)).collect(),
+            written: operation.progress.written.clone(),
+            ..Live::default()
+        }),
     });
     lock(&inner.running).insert(id, Arc::clone(&running));
     let started = Instant::now();
@@ -271,7 +281,10 @@ async fn work(context: &Context) -> End {
             Spec::ForgetCluster => adopt::forget(context),
             Spec::UndeleteBackup => unbuilt(),
             Spec::VerifyBackup { .. } => unbuilt(),
-            Spec::RestoreInto(_) => unbuilt(),
+            Spec::RestoreInto(target) => match &target.method {
+                Method::Keys(keys) => restore_keys::run(context, target, keys).await,
+                Method::Feed => unbuilt(),
+            },
             Spec::RestoreCluster(_) => unbuilt(),
             Spec::DeleteCluster => unbuilt(),
             Spec::UpdateCluster(_) => unbuilt(),

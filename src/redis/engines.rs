@@ -167,7 +167,7 @@ fn listed(engines: &[Engine]) -> String {
 }
 
 /// What would do, in words.
-fn needed(need: &Need) -> String {
+pub fn needed(need: &Need) -> String {
     let Some(minimum) = &need.minimum else { return format!("{} {} or later", need.engine, need.version) };
     let of = |brand: &str, least: &Option<String>| least.as_ref().map(|least| format!("{brand} {least} or later"));
     let words: Vec<String> = [of("Redis", &minimum.redis), of("Valkey", &minimum.valkey)].into_iter().flatten().collect();
