@@ -25,9 +25,8 @@ const LOGS: &str = "read the log on the server itself";
 const RESHARDING: &str = "use redis-cli --cluster on the servers";
 
 /// What to say of each call, in order of its path.
-const SENTENCES: [(&str, &str); 48] = [
+const SENTENCES: [(&str, &str); 47] = [
     ("/redkeep.v1.BackupService/PlanExpiry", "look at `expires_at` of each backup in redkeep.v1.BackupService.List"),
-    ("/redkeep.v1.BackupService/RestoreInto", "decompress the artifact with zstd and start a server on it; the README shows how"),
     ("/redkeep.v1.BackupService/Undelete", "copy the files from storage before `purge_at`; redkeep.v1.BackupService.Get shows both `purge_at` and `path`"),
     (
         "/redkeep.v1.BackupService/Verify",

@@ -38,7 +38,7 @@ impl Judge {
             (Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster, _) => self.accept_cluster(&operation, cluster)?,
             (Spec::UndeleteBackup, _) => return Err(unbuilt()),
             (Spec::VerifyBackup { .. }, _) => drop(self.read_backup(operation.backup_id.ok_or(Error::NoBackup)?, &operation)?),
-            (Spec::RestoreInto(_), _) => return Err(unbuilt()),
+            (Spec::RestoreInto(_), _) => drop(self.read_backup(operation.backup_id.ok_or(Error::NoBackup)?, &operation)?),
             (Spec::RestoreCluster(_), _) => return Err(unbuilt()),
             (Spec::DeleteCluster, _) => return Err(unbuilt()),
             (Spec::UpdateCluster(_), _) => return Err(unbuilt()),
