@@ -14,6 +14,7 @@ mod collect;
 mod copy;
 mod coverage;
 mod download;
+mod drills;
 mod export;
 mod fault;
 #[cfg(feature = "fuzzing")]
@@ -28,10 +29,12 @@ mod shards;
 mod side;
 mod stored;
 mod suspect;
+mod verify;
 mod window;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
 pub use download::{File, Files, Unreadable};
+pub use drills::{AfterBackup, DrillOptions, LOOKS as DRILL_LOOKS};
 
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;
@@ -40,9 +43,10 @@ use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::failure::Reason;
 use crate::fleet::{Definition, Fleet};
 use crate::operation::{Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Policy, Progress, Spec, State, Tally};
+use crate::redis::drill::sweep;
 use crate::snapshot::Pace;
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
-use crate::telemetry::metrics::{FILES_DELETED, FORKS, Family, Metrics, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS};
+use crate::telemetry::metrics::{DRILLS, FILES_DELETED, FORKS, Family, Metrics, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS};
 use attempt::Running;
 use chrono::{TimeDelta, Utc};
 use std::collections::HashMap;
@@ -50,7 +54,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -100,6 +104,8 @@ pub struct Options {
     pub side_password_hashes: bool,
     /// Server programs of this machine; those on the path when there is none.
     pub engines: Vec<PathBuf>,
+    /// How backups are proved by loading.
+    pub drill: DrillOptions,
 }
 
 impl Default for Options {
@@ -117,6 +123,7 @@ impl Default for Options {
             rate_limit: None,
             side_password_hashes: false,
             engines: Vec::new(),
+            drill: DrillOptions::default(),
         }
     }
 }
@@ -176,6 +183,10 @@ struct Inner {
     places: Notify,
     /// Attempts that wait for a machine.
     waiting: AtomicUsize,
+    /// Leave to prove a backup by loading.
+    drills: Arc<Semaphore>,
+    /// A backup may be due to be proved by itself.
+    drill_due: Notify,
     /// How fast all snapshots together may read.
     pace: Option<Arc<Pace>>,
     metrics: Metrics,
@@ -198,6 +209,9 @@ fn metrics() -> Metrics {
     for (family, values) in [(&FORKS, ["first", "repeated"]), (&SNAPSHOT_BYTES, ["decoded", "stored"]), (&FILES_DELETED, ["attempt", "backup"])] {
         values.iter().for_each(|value| drop(metrics.counter(family, &[value])));
     }
+    for level in ["walked", "loaded"] {
+        ["proved", "failed"].iter().for_each(|outcome| drop(metrics.counter(&DRILLS, &[level, outcome])));
+    }
     metrics
 }
 
@@ -210,6 +224,8 @@ impl Executor {
             fleet,
             storage,
             pace: options.rate_limit.map(|rate| Arc::new(Pace::new(rate))),
+            drills: Arc::new(Semaphore::new(options.drill.at_once)),
+            drill_due: Notify::new(),
             options,
             work: Notify::new(),
             rubbish: Notify::new(),
@@ -535,6 +551,10 @@ impl Executor {
     pub async fn run(&self, stop: CancellationToken) {
         let inner = &self.0;
         let collector = tokio::spawn(collect::run(Arc::clone(inner), stop.clone()));
+        let drills = tokio::spawn(drills::run(Arc::clone(inner), stop.clone()));
+        let root = inner.options.drill.folder.clone();
+        // What a process before us has left of its proofs; each proof looks again.
+        drop(tokio::task::spawn_blocking(move || sweep(&root)));
         let mut attempts = JoinSet::new();
         let mut clocks = Clocks::new();
         while !stop.is_cancelled() {
@@ -581,6 +601,7 @@ impl Executor {
             while attempts.join_next().await.is_some() {}
         }
         let _ = collector.await;
+        let _ = drills.await;
     }
 }
 

@@ -47,6 +47,12 @@ pub enum Reason {
     TargetExists,
     /// The backup is encrypted, and there is no key to read it with.
     BackupEncrypted,
+    /// No server program of this machine can load the dump.
+    EngineMissing,
+    /// A proof would take more memory, disk or time than it may.
+    DrillLimits,
+    /// A real server did not load the dump, or has something else after it.
+    NotProved,
     /// No attempt could start before the deadline.
     DeadlineExceeded,
     /// The process died several times while it worked on this.
@@ -61,7 +67,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::SourceUnreachable,
         Self::SourceCredentials,
         Self::SourceCertificate,
@@ -80,6 +86,9 @@ impl Reason {
         Self::StorageCorrupt,
         Self::TargetExists,
         Self::BackupEncrypted,
+        Self::EngineMissing,
+        Self::DrillLimits,
+        Self::NotProved,
         Self::DeadlineExceeded,
         Self::Poisoned,
         Self::ForkBudget,
@@ -108,6 +117,9 @@ impl Reason {
             Self::StorageCorrupt => "STORAGE_CORRUPT",
             Self::TargetExists => "TARGET_EXISTS",
             Self::BackupEncrypted => "BACKUP_ENCRYPTED",
+            Self::EngineMissing => "ENGINE_MISSING",
+            Self::DrillLimits => "DRILL_LIMITS",
+            Self::NotProved => "NOT_PROVED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Poisoned => "POISONED",
             Self::ForkBudget => "FORK_BUDGET",

@@ -65,6 +65,8 @@
 //!   suspect       is the source still what it was
 //!   record        changing and deleting a backup's record
 //!   adopt         making a cluster known, changing how it is reached, forgetting it
+//!   verify        proving a backup: walked again, or loaded by a throw-away server
+//!   drills        which backup is proved by itself
 //!   collect       removing files that belong to no backup
 //!   download      what of a finished backup can be read, and its bytes
 //!   fault         what a failure means for the next attempt
@@ -99,6 +101,7 @@
 //!   side          what a dump does not hold: users, modules, configuration, topology
 //!   tls           whose certificates are believed
 //!   engines       server programs of this machine, and which can load a dump
+//!   drill         a throw-away server that loads a dump, and what it must have
 //!   local         servers that we start ourselves
 //! auth          who may: subjects, roles, grants
 //!   gate          who calls, by what a request carries

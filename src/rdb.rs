@@ -13,7 +13,8 @@
 //!
 //! Reading order: `summary` for what comes out, `layout` for the format as tables, `records` for the reader, then
 //! `length`, `body`, `packed` and `lzf` for what is inside a field, `tally` for the counts, `slots` and `sketch` for what the
-//! names of keys tell, `minimum` for who can load the dump, `seal` for the checksum; `entries` for who wants the values themselves.
+//! names of keys tell, `minimum` for who can load the dump, `seal` for the checksum; `entries` for who wants the values themselves,
+//! `sample` for who wants a few of them.
 
 mod body;
 mod entries;
@@ -23,6 +24,7 @@ mod lzf;
 mod minimum;
 mod packed;
 mod records;
+mod sample;
 mod seal;
 mod sketch;
 mod slots;
@@ -32,6 +34,7 @@ mod tally;
 mod tests;
 
 pub use entries::{Entries, Entry, Event, FOOTER_BYTES, FUNCTION_MARK, Footer, NAME_BYTES};
+pub use sample::{Length, Passing, Sample, SampleOptions, SampledKey, Sampler};
 pub use sketch::SKETCH_LENGTH;
 pub use slots::{SLOT_COUNT, SlotSet, slot_of};
 pub use summary::{Aux, BigKey, Checksum, Database, Dialect, Minimum, Opaque, Slots, Summary, Type, TypeCount};

@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod company;
 pub mod connection;
+pub mod drill;
 pub mod engines;
 pub mod facts;
 pub mod keys;

@@ -173,9 +173,9 @@ fn code(reason: Reason) -> Code {
         }
         Reason::SourceCredentials | Reason::SourceCertificate => Code::Unauthenticated,
         Reason::SourcePermission | Reason::StorageDenied => Code::PermissionDenied,
-        Reason::SourceRole | Reason::SourceVersion | Reason::BackupEncrypted => Code::FailedPrecondition,
-        Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget => Code::ResourceExhausted,
-        Reason::SnapshotCorrupt | Reason::StorageCorrupt => Code::DataLoss,
+        Reason::SourceRole | Reason::SourceVersion | Reason::BackupEncrypted | Reason::EngineMissing => Code::FailedPrecondition,
+        Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget | Reason::DrillLimits => Code::ResourceExhausted,
+        Reason::SnapshotCorrupt | Reason::StorageCorrupt | Reason::NotProved => Code::DataLoss,
         Reason::TargetExists => Code::AlreadyExists,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
         Reason::Poisoned | Reason::Internal => Code::Internal,

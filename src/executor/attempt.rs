@@ -2,7 +2,7 @@
 //!
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
-use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, record, restore_keys};
+use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, record, restore_keys, verify};
 use crate::artifacts::Folder;
 use crate::backup::BackupId;
 use crate::cluster::Timestamp;
@@ -259,6 +259,7 @@ pub(super) async fn run(inner: Arc<Inner>, operation: Operation) {
     inner.places.notify_waiters();
     inner.work.notify_one();
     inner.rubbish.notify_one();
+    inner.drill_due.notify_one();
 }
 
 /// No call accepts such work.
@@ -280,7 +281,7 @@ async fn work(context: &Context) -> End {
             Spec::UpdateConnection => adopt::update_connection(context).await,
             Spec::ForgetCluster => adopt::forget(context),
             Spec::UndeleteBackup => unbuilt(),
-            Spec::VerifyBackup { .. } => unbuilt(),
+            Spec::VerifyBackup { level } => verify::run(context, *level).await,
             Spec::RestoreInto(target) => match &target.method {
                 Method::Keys(keys) => restore_keys::run(context, target, keys).await,
                 Method::Feed => unbuilt(),
