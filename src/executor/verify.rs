@@ -366,6 +366,8 @@ async fn record_proof(context: &Context, level: Level, proof: Proof) -> Result<E
     record::write_facts(context, &mut backup).await?;
     crash_point("verify.stored");
     backup.busy = None;
+    // With the end it reads no more.
+    backup.readers.remove(&context.id().to_string());
     tracing::info!(operation.id = %context.id(), backup.id = %backup.id, level = word(level), "a backup was proved");
     let response = Response::Backup(Box::new(backup.clone()));
     Ok(End::Done(Box::new(Completion { outcome: Outcome::Succeeded(response), backup: Some(backup) })))

@@ -347,3 +347,113 @@ impl Value<'_> {
         Some(entries)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: SampleOptions = SampleOptions { keys: 100, seed: 7, expired_at: 1_000, expiring_at: 2_000 };
+
+    /// A dump of so many strings in database 3; every tenth has an expiry, of 500, 1,500 or 2,500 in turns.
+    fn dump(keys: u32) -> Vec<u8> {
+        let mut bytes = b"REDIS0009\xfe\x03".to_vec();
+        for number in 0..keys {
+            if number % 10 == 0 {
+                bytes.push(252);
+                bytes.extend_from_slice(&(500 + 1_000 * u64::from(number / 10 % 3)).to_le_bytes());
+            }
+            bytes.extend_from_slice(&[0, 4]);
+            bytes.extend_from_slice(&number.to_be_bytes());
+            bytes.extend_from_slice(b"\x05value");
+        }
+        bytes.extend_from_slice(&[255, 0, 0, 0, 0, 0, 0, 0, 0]);
+        bytes
+    }
+
+    fn sample(dump: &[u8], options: SampleOptions, piece: usize) -> Sample {
+        let mut sampler = Sampler::new(options);
+        dump.chunks(piece).for_each(|piece| sampler.feed(piece).unwrap());
+        sampler.finish()
+    }
+
+    fn number(key: &SampledKey) -> u32 {
+        u32::from_be_bytes(*key.name.first_chunk().unwrap())
+    }
+
+    #[test]
+    fn every_key_has_the_same_chance() {
+        // Goal: as many as asked for, no key twice, from everywhere, however it is cut. Method: 30 samples of 10,000 keys.
+        let whole = dump(10_000);
+        let mut tenths = [0; 10];
+        for seed in 0..30 {
+            let options = SampleOptions { seed, ..OPTIONS };
+            let found = sample(&whole, options, 4096);
+            let distinct: std::collections::BTreeSet<u32> = found.keys.iter().map(number).collect();
+            assert_eq!((found.keys.len(), distinct.len(), found.is_whole), (100, 100, true));
+            assert!(found.keys.iter().all(|key| key.database == 3 && key.kind == Type::String && key.length == Length::Exactly(5)));
+            distinct.iter().for_each(|number| tenths[(number / 1_000) as usize] += 1);
+            if seed == 0 {
+                assert_eq!(sample(&whole, options, 1), found);
+            }
+        }
+        // 300 are expected in each, with a deviation of 16.
+        assert!(tenths.iter().all(|count| (220..380).contains(count)), "{tenths:?}");
+    }
+
+    #[test]
+    fn few_keys_are_all_taken() {
+        let found = sample(&dump(60), OPTIONS, 7);
+        assert_eq!(found.keys.iter().map(number).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
+        assert_eq!(found.keys[10].expires_at, Some(1_500));
+        assert_eq!(found.passing, BTreeMap::from([((3, Type::String), Passing { expired: 2, expiring: 2 })]));
+        let none = sample(&dump(60), SampleOptions { keys: 0, ..OPTIONS }, 7);
+        assert!(none.keys.is_empty() && none.passing == found.passing);
+        let dump = dump(60);
+        assert!(!sample(&dump[..dump.len() - 20], OPTIONS, 7).is_whole);
+        assert!(!format!("{:?}", found.keys[0]).contains("name"));
+    }
+
+    #[test]
+    fn lengths_come_from_the_beginning_of_a_value() {
+        let value = |type_byte, bytes: &[u8]| Value { bytes, at: 0 }.length(type_byte, Dialect::Redis);
+        let listpack = |entries: u16| [&[13, 13, 0, 0, 0][..], &entries.to_le_bytes(), &[0; 7]].concat();
+        let exactly = |count| Some(Length::Exactly(count));
+        for (type_byte, bytes, expected) in [
+            (0, b"\x05value".to_vec(), exactly(5)),
+            (0, vec![0xc0, 0xf6], exactly(3)),
+            (0, vec![0xc3, 5, 0x41, 0], exactly(256)),
+            (1, vec![0x42, 0], exactly(512)),
+            (4, vec![7], exactly(7)),
+            (11, vec![0x0c, 2, 0, 0, 0, 2, 0, 0, 0, 1, 0, 2, 0], exactly(2)),
+            (16, listpack(4), exactly(2)),
+            (17, listpack(u16::MAX), None),
+            (20, listpack(3), exactly(3)),
+            (18, [vec![2, 2], listpack(3), vec![1, 3, b'a', b'b', b'c']].concat(), exactly(4)),
+            (18, [vec![2, 2], listpack(3)].concat(), None),
+            (23, listpack(6), Some(Length::AtMost(2))),
+            (25, [vec![0; 8], listpack(6)].concat(), Some(Length::AtMost(2))),
+            (24, [vec![0; 8], vec![9]].concat(), Some(Length::AtMost(9))),
+            (7, vec![1, 2, 3], None),
+            (4, Vec::new(), None),
+        ] {
+            assert_eq!(value(type_byte, &bytes), expected, "{type_byte} {bytes:?}");
+        }
+        // Under LZF: four literal bytes, then a reference, then the rest.
+        let compressed = [&[0xc3, 10, 13][..], &[6, 13, 0, 0, 0, 4, 0, 9, 0x60, 0, 9]].concat();
+        assert_eq!(value(16, &compressed), exactly(2));
+    }
+
+    #[test]
+    fn the_beginning_of_a_block_is_that_of_the_whole() {
+        // Goal: a prefix is a prefix, whatever is missing. Method: a block with literals, a short and a long reference.
+        let block = [3, b'a', b'b', b'c', b'd', 0x40, 3, 0xe0, 10, 0, 0, b'!'];
+        let whole = lzf::unfold(&block, 4 + 4 + 19 + 1).unwrap();
+        for wanted in 0..whole.len() {
+            let mut output = vec![0; wanted];
+            assert_eq!((lzf::beginning(&block, &mut output), &output[..]), (wanted, &whole[..wanted]));
+        }
+        let mut output = [0; 40];
+        assert_eq!(lzf::beginning(&block[..6], &mut output), 4);
+        assert_eq!(lzf::beginning(&[0x40, 9], &mut output), 0);
+    }
+}

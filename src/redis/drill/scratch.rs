@@ -156,7 +156,7 @@ fn is_held(folder: &Path, wait: Duration) -> bool {
     let since = Instant::now();
     loop {
         match lock.try_lock() {
-            Err(TryLockError::WouldBlock) if since.elapsed() < wait => std::thread::sleep(LOOK),
+            Err(TryLockError::WouldBlock) if since.elapsed() < wait => std::thread::park_timeout(LOOK),
             Err(TryLockError::WouldBlock) => return true,
             Ok(()) | Err(TryLockError::Error(_)) => return false,
         }
@@ -208,7 +208,7 @@ fn end_processes(folder: &Path) {
                 let _ = kill_process(pid, Signal::KILL);
             }
         }
-        std::thread::sleep(LOOK);
+        std::thread::park_timeout(LOOK);
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
             if child.try_wait().unwrap().is_some() {
                 return true;
             }
-            std::thread::sleep(LOOK);
+            std::thread::park_timeout(LOOK);
         }
         false
     }
