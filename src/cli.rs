@@ -108,6 +108,14 @@ Examples:
   redkeep restore /srv/redkeep/default/main/0199.../1 --into 127.0.0.1:6379
   redkeep restore s3://backups/prod/default/main/0199.../1 --into 10.0.0.9:6379 --overwrite 250000 --password-file secrets/new";
 
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  redkeep backup verify ID --wait
+  redkeep backup verify ID --level walked
+
+LOADED is the highest level a backup can reach: a real server has loaded it and has what it should have. The server is one of
+this machine's programs, runs in a private folder of the service, and is gone afterwards.";
+
 const LINKS_EXAMPLES: &str = "\
 Examples:
   redkeep backup download-links ID
@@ -637,6 +645,9 @@ pub enum BackupCommand {
     /// Make a backup of RDB files that lie in a bucket of the service's configuration, plain or under zstd.
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportBackup),
+    /// Prove a backup: read it again to its last byte, and have a throw-away server load it.
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyBackup),
     /// Give links to the files of a backup: whoever has one reads its file for 15 minutes, without a token.
     #[command(name = "download-links", after_help = LINKS_EXAMPLES)]
     DownloadLinks(OnBackup),
@@ -909,6 +920,29 @@ pub struct Restore {
     /// Its key.
     #[arg(long, value_name = "FILE", requires = "feed_cert", help_heading = "Feed")]
     pub feed_key: Option<PathBuf>,
+}
+
+/// Arguments of `backup verify`.
+#[derive(Args, Debug)]
+pub struct VerifyBackup {
+    /// Backup to prove.
+    #[arg(value_name = "BACKUP")]
+    pub id: String,
+    /// How far: walked reads and checks every byte and record, loaded has a real server load it besides and compares.
+    #[arg(long, value_enum, default_value = "loaded", value_name = "LEVEL")]
+    pub level: ProofLevel,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// How far a backup is to be proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProofLevel {
+    /// Every byte and record is read and checked.
+    Walked,
+    /// A real server loads it besides.
+    Loaded,
 }
 
 /// Arguments of `backup delete`.

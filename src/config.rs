@@ -8,6 +8,7 @@ mod audit;
 mod auth;
 mod buckets;
 mod clusters;
+mod drill;
 mod engines;
 mod local;
 mod memstore;
@@ -249,6 +250,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
         local: local::read(root.section("local"), base),
         restore: restore::read(root.section("restore"), base),
         expiry: retention::read(root.section("retention")),
+        drill: drill::read(root.section("drill"), base, &store_path),
     };
     section.end();
 
@@ -409,6 +411,33 @@ mod tests {
         let faults = read("[audit]\nenabled = 1\nfile = \"\"\nmax_bytes = 1\nkeep = 0\nsecret = 1").unwrap_err();
         assert_eq!(faults.len(), 5, "{faults:#?}");
         assert!(faults.iter().all(|fault| fault.starts_with("audit.")), "{faults:#?}");
+    }
+
+    #[test]
+    fn proofs_are_by_hand_unless_it_is_said() {
+        use crate::executor::AfterBackup;
+        let drill = |text: &str| read(text).unwrap().executor.drill;
+        let default = drill("");
+        assert_eq!((default.folder.as_path(), default.memory_limit, default.at_once), (Path::new("/etc/redkeep/data/drill"), None, 1));
+        assert_eq!(default.after_backup, AfterBackup::Never);
+        let set = drill("[drill]\nfolder = \"/srv/drill\"\nmemory_limit = \"4GiB\"\nat_once = 2\ntimeout = \"10m\"\nafter_backup = \"1/7\"");
+        assert_eq!((set.folder.as_path(), set.memory_limit, set.at_once, set.timeout), (Path::new("/srv/drill"), Some(4 << 30), 2, Duration::from_secs(600)));
+        assert_eq!((set.after_backup, drill("[drill]\nafter_backup = \"newest\"").after_backup), (AfterBackup::OneIn(7), AfterBackup::Newest));
+        let deep = "x".repeat(80);
+        for bad in [
+            "folder = \"\"",
+            "memory_limit = 1",
+            "memory_limit = true",
+            "at_once = 0",
+            "timeout = \"0s\"",
+            "after_backup = \"1/0\"",
+            "after_backup = \"2\"",
+            "more = 1",
+        ] {
+            let faults = read(&format!("[drill]\n{bad}")).unwrap_err();
+            assert!(faults.len() == 1 && faults[0].starts_with("drill."), "{bad}: {faults:?}");
+        }
+        assert!(read(&format!("[drill]\nfolder = \"{deep}\"")).is_err());
     }
 
     #[test]

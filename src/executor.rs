@@ -14,6 +14,7 @@ mod collect;
 mod copy;
 mod coverage;
 mod download;
+mod drills;
 mod expiry;
 mod export;
 mod fault;
@@ -28,15 +29,18 @@ mod rebuild;
 mod record;
 mod restore;
 mod restore_cluster;
+mod restore_keys;
 mod shards;
 mod side;
 mod stored;
 mod suspect;
 mod tend;
+mod verify;
 mod window;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
 pub use download::{File, Files, Unreadable};
+pub use drills::{AfterBackup, DrillOptions, LOOKS as DRILL_LOOKS};
 pub use expiry::{Options as Expiry, Planned, RETENTION, Unexpired};
 pub use plan::Scheduled;
 pub use rebuild::{Misfit, Rebuilt, rebuild};
@@ -53,10 +57,11 @@ use crate::failure::Reason;
 use crate::fleet::{Definition, Fleet};
 use crate::local::{self, Provider};
 use crate::operation::{Door, Epoch, ExportTarget, ImportSource, Operation, OperationId, Policy, Progress, Spec, State, Tally};
+use crate::redis::drill::sweep;
 use crate::snapshot::Pace;
 use crate::store::{Create, Created, Error, Idempotency, Store, Zones};
 use crate::telemetry::metrics::{
-    FILES_DELETED, FORKS, Family, Metrics, RETENTION_BACKUPS, RETENTION_DELETED, RETENTION_ROUND, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS,
+    DRILLS, FILES_DELETED, FORKS, Family, Metrics, RETENTION_BACKUPS, RETENTION_DELETED, RETENTION_ROUND, RETRIES, SNAPSHOT_BYTES, WINDOW_WAITS,
 };
 use attempt::Running;
 use chrono::{TimeDelta, Utc};
@@ -65,7 +70,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -121,6 +126,8 @@ pub struct Options {
     pub restore: RestoreOptions,
     /// How what has had its time is removed.
     pub expiry: Expiry,
+    /// How backups are proved by loading.
+    pub drill: DrillOptions,
 }
 
 impl Default for Options {
@@ -141,6 +148,7 @@ impl Default for Options {
             local: None,
             restore: RestoreOptions::default(),
             expiry: Expiry::default(),
+            drill: DrillOptions::default(),
         }
     }
 }
@@ -202,6 +210,10 @@ struct Inner {
     places: Notify,
     /// Attempts that wait for a machine.
     waiting: AtomicUsize,
+    /// Leave to prove a backup by loading.
+    drills: Arc<Semaphore>,
+    /// A backup may be due to be proved by itself.
+    drill_due: Notify,
     /// How fast all snapshots together may read.
     pace: Option<Arc<Pace>>,
     metrics: Metrics,
@@ -235,6 +247,9 @@ fn metrics() -> Metrics {
     }
     Verdict::WORDS.iter().for_each(|(fate, reason)| metrics.gauge(&RETENTION_BACKUPS, &[fate, reason]).set(0.0));
     metrics.gauge(&RETENTION_ROUND, &[]).set(0.0);
+    for level in ["walked", "loaded"] {
+        ["proved", "failed"].iter().for_each(|outcome| drop(metrics.counter(&DRILLS, &[level, outcome])));
+    }
     metrics
 }
 
@@ -250,6 +265,8 @@ impl Executor {
             local: options.local.clone().map(|options| Arc::new(Provider::new(options))),
             steady: expiry::Steady::new(&options.expiry),
             audit: OnceLock::new(),
+            drills: Arc::new(Semaphore::new(options.drill.at_once)),
+            drill_due: Notify::new(),
             options,
             work: Notify::new(),
             rubbish: Notify::new(),
@@ -593,6 +610,10 @@ impl Executor {
         let collector = tokio::spawn(collect::run(Arc::clone(inner), stop.clone()));
         let tending = inner.local.as_ref().map(|local| tokio::spawn(tend::run(Arc::clone(inner), Arc::clone(local), stop.clone())));
         let expiry = tokio::spawn(expiry::run(Arc::clone(inner), stop.clone()));
+        let drills = tokio::spawn(drills::run(Arc::clone(inner), stop.clone()));
+        let root = inner.options.drill.folder.clone();
+        // What a process before us has left of its proofs; each proof looks again.
+        drop(tokio::task::spawn_blocking(move || sweep(&root)));
         let mut attempts = JoinSet::new();
         let mut clocks = Clocks::new();
         while !stop.is_cancelled() {
@@ -642,6 +663,7 @@ impl Executor {
         if let Some(tending) = tending {
             let _ = tending.await;
         }
+        let _ = drills.await;
     }
 }
 

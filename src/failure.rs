@@ -71,6 +71,12 @@ pub enum Reason {
     LocalRoom,
     /// A server of this machine does not start, load or join as it should.
     LocalServer,
+    /// No server program of this machine can load the dump.
+    EngineMissing,
+    /// A proof would take more memory, disk or time than it may.
+    DrillLimits,
+    /// A real server did not load the dump, or has something else after it.
+    NotProved,
     /// No attempt could start before the deadline.
     DeadlineExceeded,
     /// The process died several times while it worked on this.
@@ -85,7 +91,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 38] = [
         Self::SourceUnreachable,
         Self::SourceCredentials,
         Self::SourceCertificate,
@@ -116,6 +122,9 @@ impl Reason {
         Self::NoEngine,
         Self::LocalRoom,
         Self::LocalServer,
+        Self::EngineMissing,
+        Self::DrillLimits,
+        Self::NotProved,
         Self::DeadlineExceeded,
         Self::Poisoned,
         Self::ForkBudget,
@@ -156,6 +165,9 @@ impl Reason {
             Self::NoEngine => "NO_ENGINE",
             Self::LocalRoom => "LOCAL_ROOM",
             Self::LocalServer => "LOCAL_SERVER",
+            Self::EngineMissing => "ENGINE_MISSING",
+            Self::DrillLimits => "DRILL_LIMITS",
+            Self::NotProved => "NOT_PROVED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Poisoned => "POISONED",
             Self::ForkBudget => "FORK_BUDGET",

@@ -76,6 +76,8 @@
 //!   restore_cluster  a backup becomes a cluster of its own on this machine; deleting one
 //!   tend          looking after the clusters on this machine
 //!   expiry        deleting what has had its time
+//!   verify        proving a backup: walked again, or loaded by a throw-away server
+//!   drills        which backup is proved by itself
 //!   collect       removing files that belong to no backup
 //!   rebuild       a backup's record out of what storage has
 //!   download      what of a finished backup can be read, and its bytes
@@ -124,6 +126,7 @@
 //!   side          what a dump does not hold: users, modules, configuration, topology
 //!   tls           whose certificates are believed
 //!   engines       server programs of this machine, and which can load a dump
+//!   drill         a throw-away server that loads a dump, and what it must have
 //!   local         servers that we start ourselves
 //! auth          who may: subjects, roles, grants
 //!   gate          who calls, by what a request carries

@@ -18,7 +18,7 @@ mod transition;
 pub(crate) use export::ExportObject;
 pub use export::{ExportResult, ExportTarget};
 pub use import::ImportSource;
-pub use restore::{ClusterPlan, Conflict, HostPlan, Keys, Left, Login, Method, Place, RestoreResult, RestoreTarget};
+pub use restore::{ClusterPlan, Conflict, HostPlan, Keys, Left, Login, Method, Place, RestoreResult, RestoreTarget, Written};
 pub use transition::{Event, Fault, Outcome, Refused};
 
 use crate::backup::{Backup, BackupId, Labels, Level, Name, NoSuchId, uuid_id};
@@ -473,6 +473,9 @@ pub struct Progress {
     /// What a restore has changed of its target. It outlives the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<Box<Left>>,
+    /// How far a restore by key is. It outlives the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Box<Written>>,
 }
 
 /// The record of one change.

@@ -13,15 +13,18 @@
 //!
 //! Reading order: `summary` for what comes out, `layout` for the format as tables, `records` for the reader, then
 //! `length`, `body`, `packed` and `lzf` for what is inside a field, `tally` for the counts, `slots` and `sketch` for what the
-//! names of keys tell, `minimum` for who can load the dump, `seal` for the checksum.
+//! names of keys tell, `minimum` for who can load the dump, `seal` for the checksum; `entries` for who wants the values themselves,
+//! `sample` for who wants a few of them.
 
 mod body;
+mod entries;
 mod layout;
 mod length;
 mod lzf;
 mod minimum;
 mod packed;
 mod records;
+mod sample;
 mod seal;
 mod sketch;
 mod slots;
@@ -30,6 +33,8 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
+pub use entries::{Entries, Entry, Event, FOOTER_BYTES, FUNCTION_MARK, Footer, NAME_BYTES};
+pub use sample::{Length, Passing, Sample, SampleOptions, SampledKey, Sampler};
 pub use sketch::SKETCH_LENGTH;
 pub use slots::{SLOT_COUNT, SlotSet, slot_of};
 pub use summary::{Aux, BigKey, Checksum, Database, Dialect, Minimum, Opaque, Slots, Summary, Type, TypeCount};
@@ -83,6 +88,14 @@ pub enum Error {
     Databases {
         /// The limit.
         limit: usize,
+    },
+    /// The name of a key is longer than it may be for a reader of entries.
+    #[error("the name of a key at offset {offset} has more than {limit} bytes")]
+    Name {
+        /// Where it stands.
+        offset: u64,
+        /// The limit, in bytes.
+        limit: u64,
     },
     /// The bytes are not those that the source wrote.
     #[error("checksum mismatch: the bytes have {expected:#018x}, stored is {found:#018x}")]

@@ -6,9 +6,11 @@
 pub mod cluster;
 pub mod company;
 pub mod connection;
+pub mod drill;
 pub mod engines;
 pub mod facts;
 pub mod feed;
+pub mod keys;
 pub mod local;
 pub mod replication;
 pub mod rights;

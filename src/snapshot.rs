@@ -175,6 +175,11 @@ impl Meter {
         self.stored_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
     }
 
+    /// Tells how many keys there were so far.
+    pub fn tell_keys(&self, keys: u64) {
+        self.keys.store(keys, Ordering::Relaxed);
+    }
+
     /// Whether the source was asked for a snapshot, so that it may have forked.
     pub fn asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)

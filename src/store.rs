@@ -124,7 +124,7 @@ pub struct Claim {
 pub struct Completion {
     /// How it ended.
     pub outcome: Outcome,
-    /// The backup's row after success. For the end of a creation or a copy it must be AVAILABLE; for the end of a deletion
+    /// The backup's row after success. For the end of a creation, a copy or a proof it must be AVAILABLE; for the end of a deletion
     /// there is none, the row is DELETING already, nor for that of an export, which changes no row.
     pub backup: Option<Backup>,
 }
@@ -443,11 +443,23 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`], [`Error::Damaged`].
     async fn sketch_key(&self, cluster: &ClusterId, fresh: SketchKey) -> Result<SketchKey, Error>;
 
+    /// Takes the backup that an attempt reads for its operation alone, so that its row can be changed at the end: the row as it is
+    /// from then on. It is granted again to whoever has it, and ends with the operation, or when its attempt is given back.
+    ///
+    /// Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] while another operation works on the backup, [`Error::NoBackup`], [`Error::NotAvailable`],
+    /// [`Error::Fenced`], [`Error::Cancelling`], [`Error::Invalid`] for work that changes no row of what it reads,
+    /// [`Error::Unavailable`].
+    async fn occupy(&self, id: OperationId, epoch: Epoch) -> Result<Backup, Error>;
+
     /// Ends the operation: its terminal state, the backup's row and the attempts change together, once.
     ///
     /// SUCCEEDED: the row of `completion.backup` replaces the backup's row (which must exist), no longer busy; for a
     /// creation or a copy the published attempt's row is forgotten, its files belong to the backup; that of an export is
-    /// doomed, what it published lies elsewhere. FAILED: a draft becomes ERROR, any other backup stays as it is, no longer
+    /// doomed, what it published lies elsewhere; that of a proof needs the backup [occupied](Store::occupy). FAILED: a draft becomes ERROR, any other backup stays as it is, no longer
     /// busy. CANCELLED: a draft goes, and its name is free. In every case the exclusive hold on the cluster ends, the backup
     /// that was read and the keys of an export are free of it, all other attempts are doomed, and the recorded manifest is
     /// forgotten.

@@ -3,7 +3,7 @@
 use super::page::Page;
 use super::{Api, convert, request, status};
 use crate::auth::Grant;
-use crate::backup::{Backup, BackupId, HOLDS};
+use crate::backup::{Backup, BackupId, HOLDS, Level};
 use crate::cluster::{ClusterId, FolderId};
 use crate::executor::{Draft, ExportRefused, Unexpired};
 use crate::links::LIFE;
@@ -183,6 +183,26 @@ impl own::backup_service_server::BackupService for Api {
             Unexpired::Store(error) => status::store(error, "cluster", &request.cluster_id),
         })?;
         Ok(Response::new(own::ExpireBackupsResponse { plans: planned.iter().map(convert::expiry_plan).collect() }))
+    }
+
+    async fn verify(&self, request: Request<own::VerifyBackupRequest>) -> Result<Response<wire::Operation>, Status> {
+        use own::backup::Level as Asked;
+        let (grant, caller, request) = request::changing(request)?;
+        if let Some(operation) = self.repeated(&grant, &caller).await? {
+            return Ok(operation);
+        }
+        let level = match request.level() {
+            Asked::Unspecified | Asked::Loaded => Level::Loaded,
+            Asked::Walked => Level::Walked,
+            Asked::Framed | Asked::Sealed => return Err(status::invalid("level", "must be WALKED or LOADED; the levels below are reached with the backup")),
+        };
+        let backup = self.backup(&grant, &request.backup_id).await?;
+        if !self.executor.can_decode(&backup) {
+            return Err(status::locked(&request.backup_id));
+        }
+        let operation = self.executor.change_backup(backup.id, Door::Redkeep, Spec::VerifyBackup { level }, caller).await;
+        let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;
+        Ok(Response::new(convert::operation(&operation)))
     }
 
     async fn get_download_links(&self, request: Request<own::GetDownloadLinksRequest>) -> Result<Response<own::GetDownloadLinksResponse>, Status> {

@@ -138,7 +138,7 @@ fn metadata(operation: &Operation) -> Any {
 
 /// How far an operation is.
 pub(super) fn progress(operation: &Operation) -> own::Progress {
-    let Progress { shards, waiting_for, bytes_per_second, left: _ } = &operation.progress;
+    let Progress { shards, waiting_for, bytes_per_second, .. } = &operation.progress;
     let step = match (&operation.state, operation.reached) {
         // An operation that was handed back begins anew; one that waits after a failure tells how far it came.
         (State::Queued { .. }, _) if operation.last_failure.is_none() => own::progress::Step::Unspecified,

@@ -4,8 +4,8 @@ use super::client::{Session, changing};
 use super::error::Error;
 use super::table::{self, Facts, Grid};
 use super::{
-    BackupCommand, CopyBackup, CreateBackup, DeleteBackup, ExpireBackups, Expires, ExportBackup, ImportBackup, ListOfCluster, Output, UndeleteBackup,
-    UpdateBackup, json, labels, operation, print, restore, text,
+    BackupCommand, CopyBackup, CreateBackup, DeleteBackup, ExpireBackups, Expires, ExportBackup, ImportBackup, ListOfCluster, Output, ProofLevel,
+    UndeleteBackup, UpdateBackup, VerifyBackup, json, labels, operation, print, restore, text,
 };
 use crate::pb::own::backup::{Level, State};
 use crate::pb::own::{self, Backup, ShardArtifact};
@@ -22,6 +22,7 @@ pub(super) async fn run(session: &Session, command: BackupCommand) -> Result<(),
         BackupCommand::Copy(args) => copy(session, args).await,
         BackupCommand::Export(args) => export(session, args).await,
         BackupCommand::Import(args) => import(session, args).await,
+        BackupCommand::Verify(args) => verify(session, args).await,
         BackupCommand::DownloadLinks(args) => download_links(session, args.id).await,
         BackupCommand::Restore(args) => restore::run(session, args).await,
         BackupCommand::Delete(args) => delete(session, args).await,
@@ -100,6 +101,16 @@ async fn import(session: &Session, args: ImportBackup) -> Result<(), Error> {
     let request = own::ImportBackupRequest { folder_id, cluster_id: args.cluster, bucket: args.bucket, keys: args.objects, name };
     let request = changing(request, args.change.idempotency_key.as_deref())?;
     let operation = session.change(session.backups().import(request)).await?;
+    operation::settle(session, operation, args.change.wait).await
+}
+
+async fn verify(session: &Session, args: VerifyBackup) -> Result<(), Error> {
+    let level = match args.level {
+        ProofLevel::Walked => Level::Walked,
+        ProofLevel::Loaded => Level::Loaded,
+    };
+    let request = changing(own::VerifyBackupRequest { backup_id: args.id, level: level.into() }, args.change.idempotency_key.as_deref())?;
+    let operation = session.change(session.backups().verify(request)).await?;
     operation::settle(session, operation, args.change.wait).await
 }
 
@@ -277,11 +288,23 @@ fn facts(backup: &Backup, now: DateTime<Utc>) -> String {
     for recipient in &backup.age_recipients {
         facts.add("Encrypted to", text::escape(recipient));
     }
+    for proof in &backup.proofs {
+        facts.add("Proved", proof_text(proof, now));
+    }
     facts.add("Path", text::or_dash(&backup.path));
     facts.add("Labels", text::labels(&backup.labels));
     facts.add("Operation", text::or_dash(&backup.operation_id));
     facts.add_some("Busy with", (!backup.busy_operation_id.is_empty()).then(|| format!("operation {}", text::escape(&backup.busy_operation_id))));
     facts.text()
+}
+
+/// One line for one proof.
+fn proof_text(proof: &own::Proof, now: DateTime<Utc>) -> String {
+    let by = if proof.engine.is_empty() { String::new() } else { format!(" by {} {}", text::escape(&proof.engine), text::escape(&proof.engine_version)) };
+    let sampled = if proof.sampled_keys > 0 { format!(", {} of them one by one", text::count(proof.sampled_keys)) } else { String::new() };
+    let (began, level) = (text::time_and_distance(text::instant(proof.started_at.as_ref()), now), level(proof.level()));
+    let seconds = proof.duration_ms as f64 / 1000.0;
+    format!("{level}{by} at {began}, {} keys{sampled}, in {seconds:.1} s", text::count(proof.keys))
 }
 
 fn shard_facts(shard: &ShardArtifact, now: DateTime<Utc>) -> String {

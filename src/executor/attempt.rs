@@ -2,12 +2,12 @@
 //!
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
-use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, plan, record, restore, restore_cluster};
+use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, plan, record, restore, restore_cluster, restore_keys, verify};
 use crate::artifacts::Folder;
 use crate::backup::BackupId;
 use crate::cluster::Timestamp;
 use crate::failure::{Failure, Reason};
-use crate::operation::{Epoch, Fault, Left, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step};
+use crate::operation::{Epoch, Fault, Left, Method, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step, Written};
 use crate::snapshot::{Meter, Waits};
 use crate::store::{self, Completion};
 use crate::telemetry::metrics::{FENCED, HAND_BACKS, RETRIES, STEP_SECONDS, WINDOW_WAITS};
@@ -83,6 +83,7 @@ struct Live {
     waits: Waits,
     rate: Rate,
     left: Option<Box<Left>>,
+    written: Option<Box<Written>>,
 }
 
 /// Bytes a second, smoothed over a few seconds.
@@ -138,7 +139,8 @@ impl Running {
             }
             shard
         });
-        Progress { shards: shards.collect(), bytes_per_second: live.rate.per_second as u64, waiting_for, left: live.left.clone() }
+        let (left, written) = (live.left.clone(), live.written.clone());
+        Progress { shards: shards.collect(), bytes_per_second: live.rate.per_second as u64, waiting_for, left, written }
     }
 
     fn beat(&self) {
@@ -235,6 +237,11 @@ impl Context {
         self.track(shard, meter);
     }
 
+    /// Tells how far a restore by key is; it is recorded with the progress.
+    pub(super) fn tell_written(&self, written: Written) {
+        lock(&self.running.progress).written = Some(Box::new(written));
+    }
+
     /// Tells a shard that is being worked on, with the meter of its snapshot.
     pub(super) fn track(&self, shard: ShardProgress, meter: Arc<Meter>) {
         lock(&self.running.progress).shards.push((shard, Some(meter)));
@@ -250,6 +257,7 @@ pub(super) async fn run(inner: Arc<Inner>, operation: Operation) {
         cancelled: CancellationToken::new(),
         progress: Mutex::new(Live {
             left: operation.progress.left.clone(),
+            written: operation.progress.written.clone(),
             shards: operation.progress.shards.iter().map(|shard| (shard.clone(), None)).collect(),
             ..Live::default()
         }),
@@ -271,6 +279,7 @@ pub(super) async fn run(inner: Arc<Inner>, operation: Operation) {
     inner.places.notify_waiters();
     inner.work.notify_one();
     inner.rubbish.notify_one();
+    inner.drill_due.notify_one();
 }
 
 /// No call accepts such work.
@@ -292,7 +301,11 @@ async fn work(context: &Context) -> End {
             Spec::UpdateConnection => adopt::update_connection(context).await,
             Spec::ForgetCluster => adopt::forget(context),
             Spec::UndeleteBackup => record::undelete(context).await,
-            Spec::VerifyBackup { .. } => unbuilt(),
+            Spec::VerifyBackup { level } => verify::run(context, *level).await,
+            Spec::RestoreInto(target) => match &target.method {
+                Method::Keys(keys) => restore_keys::run(context, target, keys).await,
+                Method::Feed => unbuilt(),
+            },
             Spec::RestoreInto(target) => restore::run(context, target).await,
             Spec::UpdateCluster(changes) => plan::update_cluster(context, changes).await,
             Spec::CreatePolicy(policy) => plan::create_policy(context, policy).await,

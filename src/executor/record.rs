@@ -114,7 +114,7 @@ async fn check_files(context: &Context, backup: &Backup) -> Result<(), End> {
 }
 
 /// Writes the facts as the next free revision, and notes it in the row.
-async fn write_facts(context: &Context, backup: &mut Backup) -> Result<(), End> {
+pub(super) async fn write_facts(context: &Context, backup: &mut Backup) -> Result<(), End> {
     let folder = Folder::of_backup(&backup.folder_id, &backup.cluster_id, backup.id);
     for _ in 0..REVISIONS {
         let facts = Facts::of(backup, context.id().to_string(), context.operation.created_at);

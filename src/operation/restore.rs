@@ -145,6 +145,28 @@ pub struct Left {
     pub state: String,
 }
 
+/// How far a restore by key is, kept with the progress of the operation from attempt to attempt: where the next one goes on.
+///
+/// It reads the dumps of the shards one after another, some of them twice; each reading is a pass. Offsets are of the dump.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Number of the pass, from 0 on.
+    pub pass: u32,
+    /// What stands before this is written, and the target has said so.
+    pub offset: u64,
+    /// What stands behind this was not sent.
+    pub sent: u64,
+    /// What was done before the offset.
+    pub result: RestoreResult,
+}
+
+impl Written {
+    /// Whether more may have been sent than the other tells.
+    pub(super) fn is_ahead_of(&self, other: Option<&Self>) -> bool {
+        other.is_none_or(|other| (self.pass, self.sent) > (other.pass, other.sent))
+    }
+}
+
 /// One server of a cluster that is to be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostPlan {

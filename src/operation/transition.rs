@@ -164,7 +164,10 @@ impl Operation {
             }
             Event::Progress { epoch, progress } => {
                 self.guard(epoch)?;
+                // What may have been sent is never told to be less.
+                let written = self.progress.written.take().filter(|written| written.is_ahead_of(progress.written.as_deref()));
                 self.progress = progress;
+                self.progress.written = written.or(self.progress.written.take());
             }
             Event::Retry { epoch, not_before, fault, failure } => {
                 self.guard(epoch)?;
@@ -255,7 +258,8 @@ impl Operation {
         self.epoch = Epoch(self.epoch.0 + 1);
         let step = if self.publication.is_some() { Step::Publish } else { self.spec.first_step() };
         if step != Step::Publish {
-            self.progress = Progress { left: self.progress.left.take(), ..Progress::default() };
+            let (left, written) = (self.progress.left.take(), self.progress.written.take());
+            self.progress = Progress { left, written, ..Progress::default() };
         }
         self.reached = Some(step);
         self.state = State::Running { step, lease_until };

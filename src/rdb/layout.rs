@@ -31,6 +31,14 @@ pub(super) enum Part {
     Packed(Packed),
     /// That many bytes as they are.
     Raw(u8),
+    /// When the next key expires, in seconds since 1970.
+    ExpirySeconds,
+    /// When the next key expires, in milliseconds since 1970.
+    ExpiryMillis,
+    /// Seconds since the next key was used.
+    Idle,
+    /// How often the next key is used.
+    Frequency,
     /// A double as text behind one byte of length, three values of which mean no text at all.
     ShortDouble,
     /// A node of a quicklist: a length that says what it holds, and that.
@@ -116,12 +124,12 @@ pub(super) fn first(version: Version, byte: u8) -> First {
     let (record, parts): (Record, &'static [Part]) = match (byte, version.dialect) {
         (255, _) => return End,
         (254, _) => (Record::SelectDb, &[Kept]),
-        (253, _) => (Record::Prefix(Prefix::Expiry), &[Raw(4)]),
-        (252, _) => (Record::Prefix(Prefix::Expiry), &[Raw(8)]),
+        (253, _) => (Record::Prefix(Prefix::Expiry), &[Part::ExpirySeconds]),
+        (252, _) => (Record::Prefix(Prefix::Expiry), &[Part::ExpiryMillis]),
         (251, _) => (Record::ResizeDb, &[Kept, Kept]),
         (250, _) => (Record::Aux, &[AuxName, AuxValue]),
-        (249, _) => (Record::Prefix(Prefix::Frequency), &[Raw(1)]),
-        (248, _) => (Record::Prefix(Prefix::Idle), &[Length]),
+        (249, _) => (Record::Prefix(Prefix::Frequency), &[Part::Frequency]),
+        (248, _) => (Record::Prefix(Prefix::Idle), &[Part::Idle]),
         (247, _) => (Record::ModuleAux, &[ModuleId, UnsignedMark, Length, Items]),
         (246, _) => return Withdrawn,
         (245, Dialect::Redis) if version.number < FUNCTIONS => return UnknownOpcode,

@@ -161,6 +161,35 @@ pub(super) fn unfold(block: &[u8], declared: usize) -> Result<Vec<u8>, What> {
     if output.len() == declared { Ok(output) } else { Err(CORRUPT) }
 }
 
+/// Unfolds the beginning of a block into `output`, as far as either goes; tells how much that is. A fault ends it, too.
+pub(super) fn beginning(block: &[u8], output: &mut [u8]) -> usize {
+    let (mut at, mut length) = (0, 0);
+    while length < output.len()
+        && let Some(&control) = block.get(at)
+    {
+        if control < 32 {
+            let literals = block.get(at + 1..).unwrap_or_default();
+            let run = (usize::from(control) + 1).min(literals.len()).min(output.len() - length);
+            output[length..length + run].copy_from_slice(&literals[..run]);
+            length += run;
+            at += usize::from(control) + 2;
+            continue;
+        }
+        let (extra, low, took) = if control >> 5 == 7 { (block.get(at + 1), block.get(at + 2), 3) } else { (Some(&0), block.get(at + 1), 2) };
+        let (Some(extra), Some(low)) = (extra, low) else { break };
+        let distance = (usize::from(control & 31) << 8 | usize::from(*low)) + 1;
+        let Some(from) = length.checked_sub(distance) else { break };
+        let copied = (usize::from(control >> 5) + 2 + usize::from(*extra)).min(output.len() - length);
+        // It may reach into what it copies.
+        for index in 0..copied {
+            output[length + index] = output[from + index];
+        }
+        length += copied;
+        at += took;
+    }
+    length
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,6 +35,17 @@ impl Packed {
         }
     }
 
+    /// Number of its entries by its header: members, or names and values each for itself. `None` when there are too many to be
+    /// counted there.
+    pub(super) fn entries(self, header: &[u8]) -> Option<u64> {
+        match self {
+            Self::Ziplist => Some(half(header, 8)).filter(|entries| *entries != UNCOUNTED).map(u64::from),
+            Self::Listpack => Some(half(header, 4)).filter(|entries| *entries != UNCOUNTED).map(u64::from),
+            Self::Intset => Some(word(header, 4)),
+            Self::Zipmap => header.first().filter(|pairs| **pairs < 254).map(|pairs| u64::from(*pairs)),
+        }
+    }
+
     /// True when the last byte is [`END_MARK`].
     pub(super) fn marked(self) -> bool {
         match self {

@@ -5,16 +5,17 @@
 //! piece; bodies are counted, never held.
 
 use super::body::{Body, Coding, KEY_BYTES, Progress, Scratch, TEXT_BYTES};
+use super::entries::{Entry, NAME_BYTES, Notes};
 use super::layout::{self, DEPTH, First, Part, Prefix, Record};
 use super::length::{self, HEAD_BYTES, Head};
 use super::lzf::Lzf;
 use super::packed::{HEADER_BYTES, Packed};
 use super::seal::CHECKSUM_BYTES;
 use super::tally::{Field, Tally};
-use super::{Dialect, Error, Opaque, Options, Version, What};
+use super::{Dialect, Error, Opaque, Options, Type, Version, What};
 
 /// Room for the start of a field that is not all there; more than the longest field that is read in one step.
-const CARRY_BYTES: usize = 32;
+pub(super) const CARRY_BYTES: usize = 32;
 const _: () = assert!(HEAD_BYTES < CARRY_BYTES && HEADER_BYTES < CARRY_BYTES);
 
 /// How much a step has taken; `None` when it needs more bytes than it was given.
@@ -48,14 +49,13 @@ enum Held {
     Key,
 }
 
-impl Held {
-    /// Longest one, in bytes.
-    fn limit(self) -> u64 {
-        match self {
-            Self::AuxName | Self::AuxValue => TEXT_BYTES,
-            Self::Key => KEY_BYTES,
-        }
-    }
+/// What prefixes say of the next key.
+#[derive(Debug, Clone, Copy, Default)]
+struct Said {
+    /// In milliseconds since 1970.
+    expires_at: Option<i64>,
+    idle_seconds: Option<u64>,
+    frequency: Option<u8>,
 }
 
 /// The reader.
@@ -77,6 +77,7 @@ pub(super) struct Records {
     record_offset: u64,
     /// Where its key's first prefix, or its type byte, stands.
     started: Option<u64>,
+    type_byte: u8,
     /// The prefixes read for the next key, a bit each.
     prefixes: u8,
     /// Lengths to hand over, and how many there are.
@@ -87,6 +88,11 @@ pub(super) struct Records {
     held: Held,
     field: Option<Field>,
     tally: Tally,
+    said: Said,
+    /// For a reader of entries.
+    notes: Option<Box<Notes>>,
+    /// Longest name of a key that is looked at as a whole, in bytes.
+    key_bytes: u64,
     /// Size of the dump without its checksum, once known.
     covered: Option<u64>,
     stored: Option<u64>,
@@ -107,6 +113,7 @@ impl Records {
             record: Record::Aux,
             record_offset: 0,
             started: None,
+            type_byte: 0,
             prefixes: 0,
             kept: [0; 3],
             kept_len: 0,
@@ -114,9 +121,22 @@ impl Records {
             held: Held::AuxName,
             field: None,
             tally: Tally::new(options),
+            said: Said::default(),
+            notes: None,
+            key_bytes: KEY_BYTES,
             covered: None,
             stored: None,
         }
+    }
+
+    /// A reader that notes down where entries begin and end.
+    pub(super) fn noting() -> Self {
+        Self { notes: Some(Box::default()), key_bytes: NAME_BYTES, ..Self::new(Options::default()) }
+    }
+
+    /// What was noted down.
+    pub(super) fn notes(&mut self) -> Option<&mut Notes> {
+        self.notes.as_deref_mut()
     }
 
     /// What the header says; `None` before it was read.
@@ -252,6 +272,7 @@ impl Records {
         match record {
             Record::Key(_) => {
                 self.started.get_or_insert(self.offset);
+                self.type_byte = byte;
             }
             Record::Prefix(prefix) => {
                 let bit = 1 << prefix as u8;
@@ -263,7 +284,13 @@ impl Records {
             }
             // Some writers put AUX fields between a prefix and its key.
             Record::Aux => {}
-            Record::SelectDb | Record::ResizeDb | Record::SlotInfo | Record::SlotImport | Record::Function | Record::ModuleAux => self.check_no_prefix()?,
+            Record::Function => {
+                self.check_no_prefix()?;
+                if let Some(notes) = &mut self.notes {
+                    notes.function(self.offset + 1);
+                }
+            }
+            Record::SelectDb | Record::ResizeDb | Record::SlotInfo | Record::SlotImport | Record::ModuleAux => self.check_no_prefix()?,
         }
         self.tally.record(byte);
         self.record = record;
@@ -326,8 +353,24 @@ impl Records {
             Part::Sized(bytes) => self.sized(bytes, input)?,
             Part::Packed(packed) => self.packed(packed, input)?,
             Part::Raw(bytes) => Some(self.skip(u64::from(bytes), 0, input)),
+            Part::ExpirySeconds => input.first_chunk().map(|bytes| {
+                self.said.expires_at = Some(i64::from(i32::from_le_bytes(*bytes)) * 1000);
+                bytes.len()
+            }),
+            Part::ExpiryMillis => input.first_chunk().map(|bytes| {
+                self.said.expires_at = Some(i64::from_le_bytes(*bytes));
+                bytes.len()
+            }),
+            Part::Idle => self.length(input)?.map(|(seconds, took)| {
+                self.said.idle_seconds = Some(seconds);
+                took
+            }),
+            Part::Frequency => input.first().map(|frequency| {
+                self.said.frequency = Some(*frequency);
+                1
+            }),
             Part::ShortDouble => self.short_double(input)?,
-            Part::Key if self.tally.names() => self.key(input)?,
+            Part::Key if self.tally.names() || self.notes.is_some() => self.key(input)?,
             Part::Key => self.text(input)?,
             Part::AuxName => self.scratch(Held::AuxName, input)?,
             Part::AuxValue if self.field.is_some() => self.scratch(Held::AuxValue, input)?,
@@ -455,18 +498,27 @@ impl Records {
     #[inline]
     fn key(&mut self, input: &[u8]) -> Step {
         if let Some((Head::Plain(bytes), took)) = self.head(input)?
-            && bytes <= KEY_BYTES
+            && bytes <= self.key_bytes
             && let Some(name) = input[took..].get(..bytes as usize)
         {
-            self.tally.name(Some(name), self.expires())?;
-            return Ok(Some(took + name.len()));
+            let took = took + name.len();
+            if let Some(notes) = &mut self.notes {
+                notes.key(entry(self.record, self.type_byte, self.said, name), self.offset + took as u64);
+            } else {
+                self.tally.name(Some(name), self.expires())?;
+            }
+            return Ok(Some(took));
         }
         self.scratch(Held::Key, input)
     }
 
     /// Reads the head of a string whose content matters, if it is not too long to matter.
     fn scratch(&mut self, held: Held, input: &[u8]) -> Step {
-        let fits = |bytes: u64| bytes <= held.limit();
+        let limit = match held {
+            Held::AuxName | Held::AuxValue => TEXT_BYTES,
+            Held::Key => self.key_bytes,
+        };
+        let fits = |bytes: u64| bytes <= limit;
         let (bytes, coding, took) = match self.head(input)? {
             Some((Head::Plain(bytes), took)) if fits(bytes) => (bytes, Coding::Plain, took),
             Some((Head::Integer(bytes), took)) => (bytes as u64, Coding::Integer, took),
@@ -478,6 +530,7 @@ impl Records {
             Some(_) => {
                 match held {
                     Held::AuxName | Held::AuxValue => self.field = None,
+                    Held::Key if self.notes.is_some() => return Err(Error::Name { offset: self.offset, limit }),
                     Held::Key => self.tally.name(None, self.expires())?,
                 }
                 return self.text(input);
@@ -530,15 +583,15 @@ impl Records {
             Progress::More(took) => Ok(Some(took)),
             Progress::Done(took) => {
                 if let Body::Scratch(_) = std::mem::replace(&mut self.body, Body::None) {
-                    self.read_scratch()?;
+                    self.read_scratch(took)?;
                 }
                 Ok(Some(took))
             }
         }
     }
 
-    /// Hands on the string in the scratch.
-    fn read_scratch(&mut self) -> Result<(), Error> {
+    /// Hands on the string in the scratch, of which the last `took` bytes have just come.
+    fn read_scratch(&mut self, took: usize) -> Result<(), Error> {
         let expires = self.expires();
         let text = self.scratch.text().map_err(|what| Error::Malformed { offset: self.body_offset, what })?;
         match self.held {
@@ -548,7 +601,10 @@ impl Records {
                     self.tally.aux(field, &text);
                 }
             }
-            Held::Key => self.tally.name(Some(&text), expires)?,
+            Held::Key => match &mut self.notes {
+                Some(notes) => notes.key(entry(self.record, self.type_byte, self.said, &text), self.offset + took as u64),
+                None => self.tally.name(Some(&text), expires)?,
+            },
         }
         Ok(())
     }
@@ -560,10 +616,17 @@ impl Records {
                 let expires = self.expires();
                 let bytes = self.offset - self.started.take().unwrap_or(self.offset);
                 self.prefixes = 0;
+                self.said = Said::default();
+                self.note_end();
                 self.tally.key(kind, expires, bytes)
             }
             Record::SelectDb => match u32::try_from(first) {
-                Ok(index) => self.tally.select(index),
+                Ok(index) => {
+                    if let Some(notes) = &mut self.notes {
+                        notes.select(index);
+                    }
+                    self.tally.select(index)
+                }
                 Err(_) => Err(Error::Malformed { offset: self.record_offset, what: "a database number out of range" }),
             },
             Record::ResizeDb => self.tally.declare(first, second),
@@ -572,6 +635,7 @@ impl Records {
                 Ok(())
             }
             Record::Function => {
+                self.note_end();
                 self.tally.function();
                 Ok(())
             }
@@ -579,8 +643,21 @@ impl Records {
         }
     }
 
+    fn note_end(&mut self) {
+        if let Some(notes) = &mut self.notes {
+            notes.end(self.offset);
+        }
+    }
+
     /// A fault in the field that the current step reads.
     fn malformed(&self, what: What) -> Error {
         Error::Malformed { offset: self.offset, what }
     }
+}
+
+/// The key that is read. Only records of keys have names; the database is put in by the notes.
+fn entry(record: Record, type_byte: u8, said: Said, name: &[u8]) -> Entry {
+    let kind = if let Record::Key(kind) = record { kind } else { Type::String };
+    let Said { expires_at, idle_seconds, frequency } = said;
+    Entry { database: 0, name: name.to_vec(), kind, type_byte, expires_at, idle_seconds, frequency }
 }

@@ -140,7 +140,7 @@ fn in_words(moving: &str) -> Option<String> {
 }
 
 /// Reads `ip:port@bus,name`, in which the address may be missing.
-fn announced(text: &str) -> Option<Address> {
+pub(super) fn announced(text: &str) -> Option<Address> {
     let endpoint = text.split(['@', ',']).next()?;
     let (host, port) = endpoint.rsplit_once(':')?;
     let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };

@@ -153,19 +153,37 @@ impl Connection {
         }
     }
 
+    /// Sends several commands at once and reads their replies in order, all within [`REPLY_TIMEOUT`]. Error replies are
+    /// [`Reply::Error`]s. The caller bounds how many there are: all of them are written before the first reply is read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::command`].
+    pub async fn commands(&mut self, batch: &[Vec<&[u8]>]) -> Result<Vec<Reply>, Error> {
+        let exchange = async {
+            let packet: Vec<u8> = batch.iter().flat_map(|arguments| packet(arguments)).collect();
+            self.stream.write_all(&packet).await.map_err(|fault| tls::fault(&self.host, &fault))?;
+            self.stream.flush().await.map_err(|fault| tls::fault(&self.host, &fault))?;
+            let mut replies = Vec::with_capacity(batch.len());
+            let mut left = REPLY_BYTES;
+            for _ in batch {
+                replies.push(self.reply(0, &mut left).await?);
+            }
+            Ok(replies)
+        };
+        match timeout(REPLY_TIMEOUT, exchange).await {
+            Ok(replies) => replies,
+            Err(_) => Err(unreachable(&self.host, format!("no reply to {} commands within {} s", batch.len(), REPLY_TIMEOUT.as_secs()))),
+        }
+    }
+
     /// Sends a command and reads no reply.
     ///
     /// # Errors
     ///
     /// [`Error::Unreachable`].
     pub async fn send(&mut self, arguments: &[&[u8]]) -> Result<(), Error> {
-        let mut packet = format!("*{}\r\n", arguments.len()).into_bytes();
-        for argument in arguments {
-            packet.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
-            packet.extend_from_slice(argument);
-            packet.extend_from_slice(b"\r\n");
-        }
-        self.stream.write_all(&packet).await.map_err(|fault| tls::fault(&self.host, &fault))?;
+        self.stream.write_all(&packet(arguments)).await.map_err(|fault| tls::fault(&self.host, &fault))?;
         // What is secured may wait in a buffer otherwise.
         self.stream.flush().await.map_err(|fault| tls::fault(&self.host, &fault))
     }
@@ -286,6 +304,17 @@ impl Connection {
             _ => Err(self.protocol("a reply of no known kind; is this a Redis server without TLS?")),
         }
     }
+}
+
+/// A command as it is sent.
+fn packet(arguments: &[&[u8]]) -> Vec<u8> {
+    let mut packet = format!("*{}\r\n", arguments.len()).into_bytes();
+    for argument in arguments {
+        packet.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
+        packet.extend_from_slice(argument);
+        packet.extend_from_slice(b"\r\n");
+    }
+    packet
 }
 
 async fn dial(target: &Target) -> std::io::Result<Box<dyn Stream>> {

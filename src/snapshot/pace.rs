@@ -42,7 +42,7 @@ impl Pace {
     /// # Cancel safety
     ///
     /// If dropped, the bytes stay counted.
-    pub(super) async fn spend(&self, bytes: usize) {
+    pub async fn spend(&self, bytes: usize) {
         let wait = {
             let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();

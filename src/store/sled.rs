@@ -322,6 +322,10 @@ impl Store for SledStore {
         self.change(move |judge| judge.sketch_key(&cluster, fresh)).await
     }
 
+    async fn occupy(&self, id: OperationId, epoch: Epoch) -> Result<Backup, Error> {
+        self.change(move |judge| judge.occupy(id, epoch)).await
+    }
+
     async fn complete(&self, id: OperationId, epoch: Epoch, completion: Completion) -> Result<Operation, Error> {
         self.change(move |judge| judge.complete(id, epoch, completion)).await
     }

@@ -125,6 +125,10 @@ families! {
         "Bytes of whole snapshots: `decoded`, as the source sent them, and `stored`.";
     STEP_SECONDS: Kind::Histogram(STEP_BOUNDS), "redkeep_step_duration_seconds", ["step"],
         "Time that a step of the work took when it was passed, in seconds.";
+    DRILLS: Kind::Counter, "redkeep_drills_total", ["level", "outcome"],
+        "Proofs of backups that ended, by the level that was asked for: `proved`, or `failed`.";
+    DRILL_SECONDS: Kind::Histogram(STEP_BOUNDS), "redkeep_drill_duration_seconds", [],
+        "Time of a proof by loading that succeeded, from its beginning to its record, in seconds.";
     ORPHANS: Kind::Gauge, "redkeep_orphaned_attempts", [],
         "Unpublished attempts whose files are due to be removed, at most 1000.";
     FILES_DELETED: Kind::Counter, "redkeep_collector_deleted_files_total", ["of"],

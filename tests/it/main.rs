@@ -10,6 +10,7 @@ mod content;
 mod copy;
 mod costs;
 mod download;
+mod drill;
 mod encryption;
 mod engines;
 mod export;

@@ -152,6 +152,11 @@ fn exporting(time: &Time, backup: &Backup, bucket: &str, file: &str) -> Create {
     change(time, backup, Spec::ExportBackup(target))
 }
 
+/// A proof of a backup by loading it.
+fn proof(time: &Time, backup: &Backup) -> Create {
+    change(time, backup, Spec::VerifyBackup { level: backup::Level::Loaded })
+}
+
 fn deletion(time: &Time, backup: &Backup) -> Create {
     change(time, backup, Spec::DeleteBackup)
 }
@@ -439,6 +444,8 @@ on_every_store! {
     an_import_is_for_a_cluster_of_its_folder_or_an_unknown_one,
     what_reads_a_backup_lets_it_go_whatever_its_end,
     an_update_goes_on_beside_those_that_read,
+    a_proof_takes_its_backup_at_its_end,
+    a_proof_leaves_its_backup_whatever_its_end,
     only_a_finished_backup_is_read,
     as_many_read_a_backup_as_may,
     one_export_writes_to_a_key,

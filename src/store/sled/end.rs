@@ -1,10 +1,10 @@
 //! What the end of an operation changes, besides its attempts.
 
-use super::judge::Judge;
+use super::judge::{Judge, refused};
 use super::keys;
 use crate::backup::{self, Backup, BackupId};
 use crate::cluster::Adopted;
-use crate::operation::{ExportTarget, Operation, OperationId, Spec, State};
+use crate::operation::{Epoch, ExportTarget, Operation, OperationId, Spec, State};
 use crate::store::Error;
 
 impl Judge {
@@ -60,7 +60,14 @@ impl Judge {
             }
             // An update may be under way on the backup meanwhile, so nothing else is touched.
             (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::ExportBackup(_)) => Ok(()),
-            (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::VerifyBackup { .. } | Spec::RestoreInto(_)) => Ok(()),
+            (State::Succeeded(_) | State::Failed(_) | State::Cancelled, Spec::RestoreInto(_)) => Ok(()),
+            (State::Succeeded(_), Spec::VerifyBackup { .. }) => {
+                if backup.as_ref().is_none_or(|backup| backup.busy.as_deref() != Some(operation.id.to_string().as_str())) {
+                    return Err(Error::Invalid("a proof takes its backup before it changes it".to_owned()));
+                }
+                self.replace(operation, backup, result)
+            }
+            (State::Failed(_) | State::Cancelled, Spec::VerifyBackup { .. }) => self.leave(operation),
             (_, Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster | Spec::RestoreCluster(_) | Spec::DeleteCluster) if result.is_some() => {
                 Err(Error::Invalid("the end of work on a cluster brings no backup".to_owned()))
             }
@@ -81,6 +88,36 @@ impl Judge {
             }
             (_, Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. }) => Ok(()),
             (State::Queued { .. } | State::Running { .. } | State::Cancelling { .. }, _) => Ok(()),
+        }
+    }
+
+    /// Takes the backup that an operation reads for it alone.
+    pub(super) fn occupy(&mut self, id: OperationId, epoch: Epoch) -> Result<Backup, Error> {
+        let operation = self.rows.operation(id)?.ok_or(Error::NoOperation)?;
+        operation.goes_on(epoch).map_err(refused)?;
+        let Spec::VerifyBackup { .. } = operation.spec else {
+            return Err(Error::Invalid("this work changes no row of what it reads".to_owned()));
+        };
+        let mut backup = self.rows.backup_of(operation.backup_id)?.ok_or(Error::NoBackup)?;
+        match (&backup.state, &backup.busy) {
+            (backup::State::Deleting { .. }, _) => Err(Error::NoBackup),
+            (backup::State::Creating, _) => Err(Error::NotAvailable("CREATING")),
+            (backup::State::Error(_), _) => Err(Error::NotAvailable("ERROR")),
+            (backup::State::Available, Some(holder)) if *holder != id.to_string() => Err(Error::Conflict(holder.clone())),
+            (backup::State::Available, _) => {
+                backup.busy = Some(id.to_string());
+                self.rows.write_long(keys::backup(backup.id), &backup)?;
+                Ok(backup)
+            }
+        }
+    }
+
+    /// Lets go of the backup that an operation has [taken](Judge::occupy), if it has.
+    pub(super) fn leave(&mut self, operation: &Operation) -> Result<(), Error> {
+        let Spec::VerifyBackup { .. } = operation.spec else { return Ok(()) };
+        match self.rows.backup_of(operation.backup_id)? {
+            Some(backup) if backup.busy.as_deref() == Some(operation.id.to_string().as_str()) => self.release(backup),
+            Some(_) | None => Ok(()),
         }
     }
 

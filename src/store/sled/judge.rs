@@ -340,7 +340,7 @@ impl Judge {
             self.free_places(operation)?;
         }
         if !operation.state.is_terminal() {
-            return Ok(());
+            return if held(operation) { Ok(()) } else { self.leave(operation) };
         }
         self.ended.push(Ended::of(operation));
         self.end(operation, backup)

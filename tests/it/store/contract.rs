@@ -973,6 +973,76 @@ pub async fn an_update_goes_on_beside_those_that_read(store: Shared, time: Time)
     assert_eq!(store.backup(source.id).await.unwrap(), Backup { busy: Some(second.id.to_string()), readers: Default::default(), ..after });
 }
 
+/// Goal: a proof changes the row of what it read, and undoes nothing that changed meanwhile. Method: an update and a hold while
+/// it works; both orders of who takes the backup first.
+pub async fn a_proof_takes_its_backup_at_its_end(store: Shared, time: Time) {
+    let source = make_backup(&*store, &time, "main", "a").await;
+    accept(&*store, proof(&time, &source)).await;
+    let proving = claim(&*store).await;
+    assert_eq!(store.create(deletion(&time, &source), GRACE).await, Err(Error::Conflict(proving.id.to_string())));
+    let update = accept(&*store, renaming(&time, &source, "new")).await;
+    let updating = claim(&*store).await;
+    store.step(proving.id, proving.epoch, Step::Load, None).await.unwrap();
+    store.step(proving.id, proving.epoch, Step::Work, None).await.unwrap();
+    assert_eq!(store.occupy(proving.id, proving.epoch).await, Err(Error::Conflict(update.id.to_string())));
+    let renamed = Backup { name: name("new"), ..store.backup(source.id).await.unwrap() };
+    store.complete(updating.id, updating.epoch, succeeded(Some(renamed))).await.unwrap();
+
+    let row = store.occupy(proving.id, proving.epoch).await.unwrap();
+    assert_eq!((row.name.as_str(), &row.busy, &row.readers), ("new", &Some(proving.id.to_string()), &texts(&[&proving])));
+    assert_eq!(store.occupy(proving.id, proving.epoch).await, Ok(row.clone()));
+    assert_eq!(store.create(renaming(&time, &row, "newer"), GRACE).await, Err(Error::Conflict(proving.id.to_string())));
+    let proved = Backup { level: Some(backup::Level::Loaded), facts_revision: 7, ..row };
+    store.complete(proving.id, proving.epoch, succeeded(Some(proved.clone()))).await.unwrap();
+    let after = store.backup(source.id).await.unwrap();
+    assert_eq!(after, Backup { busy: None, readers: Default::default(), ..proved });
+    accept(&*store, deletion(&time, &after)).await;
+}
+
+/// Goal: a backup that was taken is free again, and nobody else takes one. Method: a retry, a hand-back, a failure, a cancellation,
+/// a late worker, and a success that never took it.
+pub async fn a_proof_leaves_its_backup_whatever_its_end(store: Shared, time: Time) {
+    let source = make_backup(&*store, &time, "main", "a").await;
+    accept(&*store, proof(&time, &source)).await;
+    let first = claim(&*store).await;
+    store.occupy(first.id, first.epoch).await.unwrap();
+    retry_at_once(&*store, &first, Fault::Storage).await;
+    assert_eq!(store.backup(source.id).await.unwrap().busy, None);
+    assert!(matches!(store.occupy(first.id, first.epoch).await, Err(Error::Fenced(_))));
+    let second = claim(&*store).await;
+    assert_eq!((second.id, second.epoch), (first.id, Epoch(2)));
+    store.occupy(second.id, second.epoch).await.unwrap();
+    store.hand_back(second.id, second.epoch).await.unwrap();
+    assert_eq!(store.backup(source.id).await.unwrap().busy, None);
+    let third = claim(&*store).await;
+    store.step(third.id, third.epoch, Step::Work, None).await.unwrap();
+    let never_taken = store.complete(third.id, third.epoch, succeeded(Some(source.clone()))).await;
+    assert!(matches!(never_taken, Err(Error::Invalid(_))), "{never_taken:?}");
+    store.occupy(third.id, third.epoch).await.unwrap();
+    // A process that vanished has it until the next attempt, which may take it again.
+    time.pass(LEASE);
+    let fourth = claim(&*store).await;
+    assert_eq!(store.backup(source.id).await.unwrap().busy, Some(fourth.id.to_string()));
+    store.occupy(fourth.id, fourth.epoch).await.unwrap();
+    store.complete(fourth.id, fourth.epoch, failed("it was refused")).await.unwrap();
+    assert_eq!(store.backup(source.id).await, Ok(source.clone()));
+
+    accept(&*store, proof(&time, &source)).await;
+    let cancelled = claim(&*store).await;
+    store.occupy(cancelled.id, cancelled.epoch).await.unwrap();
+    store.cancel_and_end(&cancelled).await;
+    assert_eq!(store.backup(source.id).await, Ok(source.clone()));
+    // Whoever only reads changes no row; and what was not taken stays another's.
+    accept(&*store, exporting(&time, &source, "reports", "a.rdb")).await;
+    let exporting = claim(&*store).await;
+    assert!(matches!(store.occupy(exporting.id, exporting.epoch).await, Err(Error::Invalid(_))));
+    accept(&*store, proof(&time, &source)).await;
+    let idle = claim(&*store).await;
+    let update = accept(&*store, renaming(&time, &source, "new")).await;
+    store.complete(idle.id, idle.epoch, failed("no engine")).await.unwrap();
+    assert_eq!(store.backup(source.id).await.unwrap().busy, Some(update.id.to_string()));
+}
+
 /// Goal: only what is whole is read. Method: a draft, one in error, one that is deleted, one that never was.
 pub async fn only_a_finished_backup_is_read(store: Shared, time: Time) {
     let creation = accept(&*store, creation(&time, "main", "a")).await;

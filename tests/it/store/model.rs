@@ -358,6 +358,14 @@ impl Rows {
         self.doom(&operation, now);
         let is_held = matches!(operation.state, operation::State::Running { .. } | operation::State::Cancelling { .. });
         self.places.retain(|(_, other, _), (epoch, _)| *other != operation.id || (is_held && *epoch == operation.epoch));
+        if !is_held
+            && matches!(operation.spec, Spec::VerifyBackup { .. })
+            && let Some(backup) = operation.backup_id.and_then(|id| self.backups.get_mut(&id))
+            && !operation.state.is_terminal()
+            && backup.busy == Some(operation.id.to_string())
+        {
+            backup.busy = None;
+        }
         if operation.state.is_terminal() && !was_over {
             self.end(&operation, backup)?;
             self.ends.push(operation.clone());
@@ -395,10 +403,13 @@ impl Rows {
         }
         let backup_id = operation.backup_id.unwrap();
         let is_creation = operation.spec.makes_backup();
+        let is_proof = matches!(operation.spec, Spec::VerifyBackup { .. });
         let is_export = matches!(operation.spec, Spec::ExportBackup(_));
         let is_deletion = operation.spec == Spec::DeleteBackup || is_export;
         let Some(backup) = self.backups.get_mut(&backup_id) else { return Ok(()) };
+        let own = Some(operation.id.to_string());
         match &operation.state {
+            operation::State::Succeeded(_) if is_proof && backup.busy != own => return Err(Error::Invalid(String::new())),
             operation::State::Succeeded(_) if !is_deletion => {
                 let invalid = || Error::Invalid(String::new());
                 let result = result.ok_or_else(invalid)?;
@@ -416,7 +427,7 @@ impl Rows {
             }
             _ => {}
         }
-        if !is_export {
+        if !is_export && (!is_proof || backup.busy == own || matches!(operation.state, operation::State::Succeeded(_))) {
             backup.busy = None;
         }
         Ok(())
@@ -580,6 +591,21 @@ impl Store for Model {
 
     async fn sketch_key(&self, cluster: &ClusterId, fresh: SketchKey) -> Result<SketchKey, Error> {
         Ok(*self.rows().sketch_keys.entry(cluster.clone()).or_insert(fresh))
+    }
+
+    async fn occupy(&self, id: OperationId, epoch: Epoch) -> Result<Backup, Error> {
+        self.transaction(|rows, _| {
+            let operation = rows.attempt(id, epoch)?.clone();
+            let Spec::VerifyBackup { .. } = operation.spec else { return Err(Error::Invalid(String::new())) };
+            let backup = operation.backup_id.and_then(|id| rows.backups.get_mut(&id)).ok_or(Error::NoBackup)?;
+            let own = id.to_string();
+            if let Some(holder) = backup.busy.as_ref().filter(|holder| **holder != own) {
+                return Err(Error::Conflict(holder.clone()));
+            }
+            backup.busy = Some(own);
+            let backup = backup.clone();
+            Ok(rows.shown(&backup))
+        })
     }
 
     async fn complete(&self, id: OperationId, epoch: Epoch, completion: Completion) -> Result<Operation, Error> {

@@ -50,6 +50,13 @@ enum Deed {
         backup: usize,
         file: usize,
     },
+    /// A proof of a backup.
+    Verify {
+        backup: usize,
+    },
+    Occupy {
+        who: Who,
+    },
     Delete {
         backup: usize,
         key: Option<(u8, u8)>,
@@ -187,6 +194,8 @@ fn deed() -> impl Strategy<Value = Deed> {
             .prop_map(|(cluster, folder, name, key)| Deed::Import { cluster, folder, name, key }),
         4 => (any::<usize>(), 0..3usize, key()).prop_map(|(backup, name, key)| Deed::Copy { backup, name, key }),
         4 => (any::<usize>(), 0..3usize).prop_map(|(backup, file)| Deed::Export { backup, file }),
+        4 => any::<usize>().prop_map(|backup| Deed::Verify { backup }),
+        6 => who().prop_map(|who| Deed::Occupy { who }),
         6 => (0..3usize, prop_oneof![6 => Just(0usize), 1 => Just(1)], 0..3usize, 0..3usize, key())
             .prop_map(|(cluster, folder, work, node, key)| Deed::OnCluster { cluster, folder, work, node, key }),
         12 => (0..3usize, prop_oneof![Just(1u64), Just(15), Just(1000)]).prop_map(|(zone, lease)| Deed::Claim { zone, lease }),
@@ -321,6 +330,14 @@ impl Pair {
             Deed::Export { backup, file } => {
                 let create = exporting(&self.time, &self.existing(backup).await, "reports", NAMES[file]);
                 self.accept(create, 0).await?;
+            }
+            Deed::Verify { backup } => {
+                let create = proof(&self.time, &self.existing(backup).await);
+                self.accept(create, 0).await?;
+            }
+            Deed::Occupy { who } => {
+                let Some((operation, epoch)) = self.pick(&who).await else { return Ok(()) };
+                both!(self, occupy(operation.id, epoch))?;
             }
             Deed::Delete { backup, key, grace } => {
                 let create = deletion(&self.time, &self.existing(backup).await);
