@@ -139,6 +139,13 @@ impl Folder {
         Self(format!("{folder}/{cluster}/{backup}"))
     }
 
+    /// A folder of any name directly below the root; for reading what lies there without the records of a service. `None` for a
+    /// name that is no name of a folder.
+    pub fn named(name: &str) -> Option<Self> {
+        let is_name = !name.is_empty() && name != "." && name != ".." && !name.contains('/') && !name.chars().any(char::is_control);
+        is_name.then(|| Self(name.to_owned()))
+    }
+
     /// The folder of one attempt at it.
     pub fn attempt(&self, epoch: u64) -> Self {
         Self(format!("{}/{epoch}", self.0))

@@ -223,10 +223,24 @@ impl Grant {
         self.check(folder)
     }
 
+    /// Whether the caller has a role in this folder, which need not be the one that the call needs elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`], by condition.
+    pub fn folder_as(&self, folder: &FolderId, needs: Role) -> Result<(), Denied> {
+        self.call.set_folder(folder.as_str());
+        self.check_as(folder, needs)
+    }
+
     fn check(&self, folder: &FolderId) -> Result<(), Denied> {
+        self.check_as(folder, self.needs)
+    }
+
+    fn check_as(&self, folder: &FolderId, needs: Role) -> Result<(), Denied> {
         match self.identity.roles.of(folder) {
             None => Err(Denied::Hidden),
-            Some(role) if role < self.needs => Err(Denied::TooSmall(self.needs)),
+            Some(role) if role < needs => Err(Denied::TooSmall(needs)),
             Some(_) => Ok(()),
         }
     }
@@ -255,6 +269,16 @@ mod tests {
         assert_eq!(grant.folder(&"news".parse().unwrap()), Err(Denied::TooSmall(Role::Editor)));
         assert_eq!(grant.folder(&"bank".parse().unwrap()), Err(Denied::Hidden));
         assert_eq!(Grant::new(who, Role::Admin).unwrap_err(), Denied::TooSmall(Role::Admin));
+    }
+
+    #[test]
+    fn one_call_may_need_different_roles_in_two_folders() {
+        let who = identity(None, &[("shop", Role::Editor), ("news", Role::Restorer)]);
+        let grant = Grant::new(who, Role::Editor).unwrap();
+        let folder = |text: &str| text.parse::<FolderId>().unwrap();
+        assert_eq!(grant.folder_as(&folder("news"), Role::Restorer), Ok(()));
+        assert_eq!(grant.folder_as(&folder("shop"), Role::Admin), Err(Denied::TooSmall(Role::Admin)));
+        assert_eq!(grant.folder_as(&folder("bank"), Role::Auditor), Err(Denied::Hidden));
     }
 
     #[test]

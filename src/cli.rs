@@ -14,6 +14,7 @@ mod error;
 mod json;
 mod operation;
 mod print;
+mod restore;
 mod table;
 mod text;
 mod token;
@@ -21,6 +22,7 @@ mod wait;
 
 pub use arguments::{Address, Expires, Token};
 pub use error::{Error, Exit};
+pub use restore::Login;
 
 use crate::auth::Role;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -81,6 +83,23 @@ Examples:
   redkeep backup import --cluster main --bucket reports --object old/dump.rdb --wait
   redkeep backup import --cluster shards --bucket reports --object a.rdb.zst --object b.rdb.zst --name before-the-move";
 
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  redkeep backup restore ID --into 127.0.0.1:6379 --wait
+  redkeep backup restore ID --into main/10.0.0.1:6379 --overwrite 250000 --wait
+  redkeep backup restore ID --into 10.0.0.9:6379 --shard shard2 --username admin --password-file secrets/new --wait";
+
+const FETCH_EXAMPLES: &str = "\
+Examples:
+  redkeep fetch /srv/redkeep/default/main/0199.../1 --to restored
+  redkeep fetch s3://backups/prod/default/main/0199.../1 --to restored
+  redkeep fetch gs://backups/default/main/0199.../1/manifest.json --to restored --age-identity-file keys.txt";
+
+const RESTORE_STORED_EXAMPLES: &str = "\
+Examples:
+  redkeep restore /srv/redkeep/default/main/0199.../1 --into 127.0.0.1:6379
+  redkeep restore s3://backups/prod/default/main/0199.../1 --into 10.0.0.9:6379 --overwrite 250000 --password-file secrets/new";
+
 const LINKS_EXAMPLES: &str = "\
 Examples:
   redkeep backup download-links ID
@@ -123,6 +142,14 @@ pub enum Command {
     /// Commands that ask a running service.
     #[command(flatten)]
     Client(Client),
+    /// Write the RDB files of a backup, checked, with nothing but its storage: no service is asked.
+    #[command(after_help = FETCH_EXAMPLES)]
+    Fetch(Fetch),
+    /// Restore a backup into a running server with nothing but its storage: no service is asked.
+    ///
+    /// As `backup restore`, with the same checks before anything is changed.
+    #[command(after_help = RESTORE_STORED_EXAMPLES)]
+    Restore(Restore),
     /// Look after the store of the service.
     #[command(subcommand)]
     Store(Store),
@@ -520,6 +547,12 @@ pub enum BackupCommand {
     /// Give links to the files of a backup: whoever has one reads its file for 15 minutes, without a token.
     #[command(name = "download-links", after_help = LINKS_EXAMPLES)]
     DownloadLinks(OnBackup),
+    /// Restore a backup into a running server, which loads it as a replica would.
+    ///
+    /// The server must be a primary without replicas, not in cluster mode, not watched by Sentinel, and empty unless --overwrite
+    /// says how many keys may go. All of it, and the whole backup, is checked before anything is changed.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(RestoreBackup),
     /// Delete a backup. Its name is free at once, its files go after the grace time.
     Delete(DeleteBackup),
 }
@@ -631,6 +664,131 @@ pub struct ImportBackup {
     pub change: Change,
 }
 
+/// Arguments of `backup restore`.
+#[derive(Args, Debug)]
+pub struct RestoreBackup {
+    /// Backup to restore.
+    #[arg(value_name = "BACKUP")]
+    pub id: String,
+    /// The server that is to hold the backup: an address that the service's configuration allows, or a host of a known cluster.
+    #[arg(long, value_name = "HOST:PORT|CLUSTER/HOST:PORT")]
+    pub into: String,
+    /// What of the server may go.
+    #[command(flatten)]
+    pub consent: Consent,
+    /// How a server at an address is logged in to.
+    #[command(flatten)]
+    pub login: TargetLogin,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// What a restore may do to its target, and what it takes of the backup.
+#[derive(Args, Debug)]
+pub struct Consent {
+    /// What the server holds may go, as long as it holds no more keys than this.
+    #[arg(long, value_name = "KEYS")]
+    pub overwrite: Option<u64>,
+    /// Shard of the backup, where it has several.
+    #[arg(long, value_name = "SHARD")]
+    pub shard: Option<String>,
+    /// The server may have replicas of its own, which load the backup as well.
+    #[arg(long)]
+    pub allow_replicas: bool,
+}
+
+/// How the target of a restore is logged in to.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("target_password").args(["password_file", "password_env"]))]
+pub struct TargetLogin {
+    /// ACL user of the server; the default user otherwise.
+    #[arg(long, value_name = "USER", requires = "target_password")]
+    pub username: Option<String>,
+    /// File with the password of the server; - reads it from standard input. The end of its line does not belong to it.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Variable of the environment with the password.
+    #[arg(long, value_name = "VARIABLE")]
+    pub password_env: Option<String>,
+    /// The server speaks TLS.
+    #[arg(long)]
+    pub tls: bool,
+    /// File with the certificates, in PEM, that sign that of the server. It means TLS.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+}
+
+/// Names a backup by where it lies, without the service.
+#[derive(Args, Debug)]
+pub struct Stored {
+    /// Folder of the backup with its manifest.json, or the manifest itself: a path, file:/..., s3://..., gs://... or az://...
+    #[arg(value_name = "URL|MANIFEST")]
+    pub url: String,
+    /// Where the store is, when not where its provider has it.
+    #[arg(long, value_name = "URL", help_heading = "Storage")]
+    pub endpoint: Option<String>,
+    /// Region of S3; else AWS_REGION tells.
+    #[arg(long, value_name = "REGION", help_heading = "Storage")]
+    pub region: Option<String>,
+    /// Account of Azure; else AZURE_STORAGE_ACCOUNT_NAME tells.
+    #[arg(long, value_name = "ACCOUNT", help_heading = "Storage")]
+    pub account: Option<String>,
+    /// The endpoint may be spoken to without TLS.
+    #[arg(long, help_heading = "Storage")]
+    pub allow_http: bool,
+    /// Further keys of a place, as [artifacts] has them, such as access_key_file=secrets/id; may be given several times. Without
+    /// files the environment tells the credentials, and then the machine.
+    #[arg(long = "storage", value_name = "KEY=VALUE", value_parser = arguments::label, help_heading = "Storage")]
+    pub options: Vec<(String, String)>,
+    /// File with the keys that open what is encrypted with age.
+    #[arg(long, value_name = "FILE", help_heading = "Storage")]
+    pub age_identity_file: Option<PathBuf>,
+}
+
+/// Arguments of `fetch`.
+#[derive(Args, Debug)]
+pub struct Fetch {
+    /// Where the backup lies.
+    #[command(flatten)]
+    pub stored: Stored,
+    /// Folder for the RDB files, one for each shard; it is made where there is none.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// Only this shard.
+    #[arg(long, value_name = "SHARD")]
+    pub shard: Option<String>,
+}
+
+/// Arguments of `restore`.
+#[derive(Args, Debug)]
+pub struct Restore {
+    /// Where the backup lies.
+    #[command(flatten)]
+    pub stored: Stored,
+    /// The server that is to hold the backup.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub into: String,
+    /// What of the server may go.
+    #[command(flatten)]
+    pub consent: Consent,
+    /// How the server is logged in to.
+    #[command(flatten)]
+    pub login: TargetLogin,
+    /// Where the server is to fetch the backup from: an address of this machine and a port, any free one for 0.
+    #[arg(long, value_name = "IP:PORT", help_heading = "Feed")]
+    pub feed_listen: Option<std::net::SocketAddr>,
+    /// What the server is told instead, where it reaches this machine by another name.
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = "Feed")]
+    pub feed_advertise: Option<crate::redis::feed::Advertised>,
+    /// Certificate in PEM, for a server that replicates over TLS.
+    #[arg(long, value_name = "FILE", requires = "feed_key", help_heading = "Feed")]
+    pub feed_cert: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE", requires = "feed_cert", help_heading = "Feed")]
+    pub feed_key: Option<PathBuf>,
+}
+
 /// Arguments of `backup delete`.
 #[derive(Args, Debug)]
 pub struct DeleteBackup {
@@ -720,6 +878,15 @@ pub async fn run(client: Client) -> Result<(), Error> {
         Client::Backup(args) => backup::run(&Session::open(args.connection).await?, args.command).await,
         Client::Operation(args) => operation::run(&Session::open(args.connection).await?, args.command).await,
     }
+}
+
+/// The password and the certificates of a login, read from where they are.
+///
+/// # Errors
+///
+/// [`Error`], ready to be reported.
+pub fn target_login(login: &TargetLogin) -> Result<Login, Error> {
+    restore::login(login)
 }
 
 /// Labels as they travel.

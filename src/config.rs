@@ -12,6 +12,7 @@ mod engines;
 mod memstore;
 mod names;
 mod pipeline;
+mod restore;
 mod section;
 mod server;
 
@@ -140,6 +141,29 @@ pub fn check(file: Option<&Path>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Reads a place by its URL and the further keys of the section `[artifacts]`, for commands that work without a configuration.
+/// Relative paths are relative to this folder.
+///
+/// # Errors
+///
+/// Every fault at once.
+pub fn place(url: &str, options: &[(String, String)]) -> Result<storage::Place, Error> {
+    let here = std::env::current_dir().map_err(|fault| one(format!("the current folder cannot be told: {}", fault.kind())))?;
+    let mut table = toml::Table::new();
+    let faults = Faults::default();
+    for (key, value) in options {
+        section::set(&mut table, key, value, &faults);
+    }
+    table.insert("url".to_owned(), toml::Value::String(url.to_owned()));
+    let mut section = Section::new("", table, &faults);
+    let place = artifacts::place(&mut section, &here, None);
+    section.end();
+    match (place, faults.take()) {
+        (Some(place), faults) if faults.is_empty() => Ok(place),
+        (_, faults) => Err(Error { faults }),
+    }
+}
+
 fn one(fault: String) -> Error {
     Error { faults: vec![fault] }
 }
@@ -214,6 +238,7 @@ fn parse(text: &str, base: &Path, overrides: &[(String, String)], file: Option<P
         rate_limit: pipeline.rate_limit,
         side_password_hashes: pipeline.side_password_hashes,
         engines: engines::read(root.section("engines"), base),
+        restore: restore::read(root.section("restore"), base),
     };
     section.end();
 
@@ -306,6 +331,23 @@ mod tests {
         assert_eq!((cluster.id.as_str(), cluster.folder_id.as_str(), cluster.name.as_str()), ("demo", "default", "demo"));
         assert_eq!(cluster.nodes[1].memory_limit, Some(2 << 30));
         assert_eq!(cluster.password, PasswordSource::File("/etc/redkeep/secrets/demo".into()));
+    }
+
+    #[test]
+    fn a_restore_has_a_feed_and_networks() {
+        let default = read("").unwrap().executor.restore;
+        assert_eq!(default, executor::RestoreOptions::default());
+        assert_eq!(default.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.0/8", "::1/128"]);
+        let set = read("[restore]\nfeed_listen = \"10.0.0.5:16379\"\nfeed_advertise = \"backup.example\"\nallow = [\"10.1.0.0/16\"]").unwrap().executor.restore;
+        assert_eq!(set.feed.listen.unwrap().to_string(), "10.0.0.5:16379");
+        assert_eq!(set.feed.advertise.unwrap().host, "backup.example");
+        assert_eq!(set.allow, ["10.1.0.0/16".parse().unwrap()]);
+        assert!(read("[restore]\nallow = []").unwrap().executor.restore.allow.is_empty());
+        let faults =
+            read("[restore]\nfeed_listen = \"x\"\nfeed_advertise = \"a b\"\nallow = [1, \"x\"]\nfeed_tls = { cert = \"none\" }\nother = 1").unwrap_err();
+        for key in ["feed_listen", "feed_advertise", "allow[0]", "allow[1]", "feed_tls.key", "other"] {
+            assert!(faults.iter().any(|fault| fault.starts_with(&format!("restore.{key}: "))), "{key}: {faults:#?}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod impact;
 mod import;
 mod permit;
 mod record;
+mod restore;
 mod restore_keys;
 mod shards;
 mod side;
@@ -32,6 +33,7 @@ mod window;
 
 pub use adopt::{Access, Adoption, CLUSTERS, Refused};
 pub use download::{File, Files, Unreadable};
+pub use restore::{RestoreOptions, RestoreRefused};
 
 use crate::artifacts::Storage;
 use crate::artifacts::bucket::Key;
@@ -100,6 +102,8 @@ pub struct Options {
     pub side_password_hashes: bool,
     /// Server programs of this machine; those on the path when there is none.
     pub engines: Vec<PathBuf>,
+    /// How dumps are brought into running servers.
+    pub restore: RestoreOptions,
 }
 
 impl Default for Options {
@@ -117,6 +121,7 @@ impl Default for Options {
             rate_limit: None,
             side_password_hashes: false,
             engines: Vec::new(),
+            restore: RestoreOptions::default(),
         }
     }
 }

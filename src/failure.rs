@@ -45,6 +45,24 @@ pub enum Reason {
     StorageCorrupt,
     /// Something else lies where the result was to go.
     TargetExists,
+    /// The server to be restored into cannot be reached, or the connection to it was lost.
+    TargetUnreachable,
+    /// The server to be restored into did not accept the credentials, or there are none to be had.
+    TargetCredentials,
+    /// Its certificate is not believed, or ours is missing or not believed.
+    TargetCertificate,
+    /// Its account lacks a right; the message names it.
+    TargetPermission,
+    /// What it is forbids it, or somebody else took it meanwhile.
+    TargetRefused,
+    /// It holds something that nobody agreed to lose.
+    TargetNotEmpty,
+    /// It cannot load the dump: version, databases or modules; the message says what would do.
+    TargetVersion,
+    /// It has too little memory.
+    TargetMemory,
+    /// What it has after loading is not what the backup has.
+    RestoreDiffers,
     /// The backup is encrypted, and there is no key to read it with.
     BackupEncrypted,
     /// No attempt could start before the deadline.
@@ -61,7 +79,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 32] = [
         Self::SourceUnreachable,
         Self::SourceCredentials,
         Self::SourceCertificate,
@@ -79,6 +97,15 @@ impl Reason {
         Self::StorageDenied,
         Self::StorageCorrupt,
         Self::TargetExists,
+        Self::TargetUnreachable,
+        Self::TargetCredentials,
+        Self::TargetCertificate,
+        Self::TargetPermission,
+        Self::TargetRefused,
+        Self::TargetNotEmpty,
+        Self::TargetVersion,
+        Self::TargetMemory,
+        Self::RestoreDiffers,
         Self::BackupEncrypted,
         Self::DeadlineExceeded,
         Self::Poisoned,
@@ -107,6 +134,15 @@ impl Reason {
             Self::StorageDenied => "STORAGE_DENIED",
             Self::StorageCorrupt => "STORAGE_CORRUPT",
             Self::TargetExists => "TARGET_EXISTS",
+            Self::TargetUnreachable => "TARGET_UNREACHABLE",
+            Self::TargetCredentials => "TARGET_CREDENTIALS",
+            Self::TargetCertificate => "TARGET_CERTIFICATE",
+            Self::TargetPermission => "TARGET_PERMISSION",
+            Self::TargetRefused => "TARGET_REFUSED",
+            Self::TargetNotEmpty => "TARGET_NOT_EMPTY",
+            Self::TargetVersion => "TARGET_VERSION",
+            Self::TargetMemory => "TARGET_MEMORY",
+            Self::RestoreDiffers => "RESTORE_DIFFERS",
             Self::BackupEncrypted => "BACKUP_ENCRYPTED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Poisoned => "POISONED",

@@ -11,6 +11,9 @@
 //! cli           the command line; its client commands speak only the wire
 //! demo          the whole way on servers started for the purpose
 //! offline       commands on the data of a service that is not running
+//!   stored        a backup by where it lies, with nothing but its storage
+//!   fetch         its RDB files, checked
+//!   restore       one of them into a running server
 //! server        builds the rooms, binds the ports, serves, stops gracefully
 //!   accept        who may be connected: the loop, and the bounded set of connections
 //!   connection    one connection, from its first byte to its end
@@ -48,6 +51,7 @@
 //!   status        every arrow from our errors to a status
 //!   access        which role each call needs, and where callers are let in
 //!   discovery     where the services are
+//!   restore       restores into servers that run: where to, and who may
 //!   tokens        short-lived tokens for clients that log in by an exchange
 //!   calls         what every call leaves behind: numbers, a request id, a line in the audit log
 //!   later         calls that the schema has and that are not built
@@ -56,6 +60,7 @@
 //!   backup        PREFLIGHT, SNAPSHOT, SEAL, PUBLISH, told top to bottom
 //!   shards        a source for each shard, and all snapshots at once
 //!   coverage      every slot is in one of them
+//!   restore       PREFLIGHT, LOAD, WORK into a running server
 //!   copy export   the same steps for what is stored already
 //!   stored        what a finished backup consists of
 //!   impact        what a snapshot costs its source
@@ -73,6 +78,11 @@
 //!   encode        walk, compression, encryption, digest, parts
 //!   pace          how fast all snapshots together may read
 //!   waits         what is waited for, and how long
+//! restore       one dump from storage into a running server
+//!   preflight     may the target be filled
+//!   load          it is told to follow us, and given the dump
+//!   keyspace      has it what the manifest says
+//!   release       letting go of it, and in which state it is
 //! store         the store's contract
 //!   lineage       what the source of a backup was
 //!   place         places of a failure domain
@@ -94,6 +104,7 @@
 //!   cluster       which node owns which slots
 //!   sentinel      where sentinels say that the servers are
 //!   replication   the hand-shake of a replica, and the framings
+//!   feed          we play the primary for one server
 //!   rights        what the account may do, and the line that gives what is missing
 //!   company       whether replicas synchronise beside us
 //!   side          what a dump does not hold: users, modules, configuration, topology
@@ -133,7 +144,7 @@
 //! gateway, memstore, downloads
 //! cli, api, config
 //! executor
-//! snapshot, store, fleet
+//! restore, snapshot, store, fleet
 //! artifacts, redis
 //! operation, rdb, auth, audit, links
 //! cluster, backup, failure, secrets
@@ -184,6 +195,7 @@ pub mod pb;
 pub mod peer;
 pub mod rdb;
 pub mod redis;
+pub mod restore;
 pub mod secrets;
 pub mod server;
 pub mod snapshot;

@@ -12,6 +12,8 @@ async fn main() -> ExitCode {
         Command::Serve(args) => server::serve(args.config.as_deref(), &args.overrides()).await.map_err(Error::failed),
         Command::Demo(args) => demo::run(args.keep).await.map_err(Error::failed),
         Command::Client(command) => cli::run(command).await,
+        Command::Fetch(args) => offline::fetch(&args).await.map_err(Error::failed),
+        Command::Restore(args) => offline::restore(&args).await.map_err(Error::failed),
         Command::Store(Store::Verify(args)) => offline::verify_store(args.config.as_deref()).await.map_err(Error::failed),
         Command::Config(Config::Check(args)) => config::check(args.config.as_deref()).map_err(Error::failed),
         Command::Secrets(Secrets::NewKey(args)) => offline::new_key(&args.file).map_err(Error::failed),

@@ -1,4 +1,11 @@
-//! Commands on the files of a service that is not running, or not yet.
+//! Commands on the files of a service that is not running, or not yet, or no more.
+
+mod fetch;
+mod restore;
+mod stored;
+
+pub use fetch::fetch;
+pub use restore::restore;
 
 use crate::config;
 use crate::secrets::Key;

@@ -18,7 +18,7 @@ mod transition;
 pub(crate) use export::ExportObject;
 pub use export::{ExportResult, ExportTarget};
 pub use import::ImportSource;
-pub use restore::{ClusterPlan, Conflict, HostPlan, Keys, Login, Method, Place, RestoreResult, RestoreTarget, Written};
+pub use restore::{ClusterPlan, Conflict, HostPlan, Keys, Left, Login, Method, Place, RestoreResult, RestoreTarget, Written};
 pub use transition::{Event, Fault, Outcome, Refused};
 
 use crate::backup::{Backup, BackupId, Labels, Level, Name, NoSuchId, uuid_id};
@@ -226,6 +226,13 @@ impl Spec {
             Self::UpdateCluster(_) => "update_cluster",
             Self::CreatePolicy(_) => "create_policy",
             Self::DeletePolicy { .. } => "delete_policy",
+        }
+    }
+
+    /// Forgets what only the work needed: how a target is logged in to.
+    pub(crate) fn forget_login(&mut self) {
+        if let Self::RestoreInto(target) = self {
+            target.login = Login::default();
         }
     }
 
@@ -466,6 +473,9 @@ pub struct Progress {
     /// How far a restore by key is. It outlives the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Box<Written>>,
+    /// What a restore has changed of its target. It outlives the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Box<Left>>,
 }
 
 /// The record of one change.

@@ -8,6 +8,7 @@ pub mod company;
 pub mod connection;
 pub mod engines;
 pub mod facts;
+pub mod feed;
 pub mod keys;
 pub mod local;
 pub mod replication;

@@ -151,26 +151,7 @@ impl own::backup_service_server::BackupService for Api {
     }
 
     async fn restore_into(&self, request: Request<own::RestoreIntoRequest>) -> Result<Response<wire::Operation>, Status> {
-        use crate::operation::{Login, Method, Place, RestoreTarget};
-        use own::restore_into_request::Target;
-        let (grant, caller, request) = request::changing(request)?;
-        let backup = self.backup(&grant, &request.backup_id).await?;
-        let place = match request.target {
-            Some(Target::Address(address)) => Place::Address(address),
-            Some(Target::ClusterId(id)) => Place::Cluster(self.cluster(&grant, &id)?.id.clone()),
-            Some(Target::Host(_)) | None => return Err(status::invalid("target", "is needed".to_owned())),
-        };
-        let target = RestoreTarget {
-            place,
-            login: Login::default(),
-            shard_name: Some(request.shard_name).filter(|name| !name.is_empty()),
-            overwrite: None,
-            allow_replicas: request.allow_replicas,
-            method: Method::Keys(super::key_selection::keys(request.keys)?),
-        };
-        let operation = self.executor.change_backup(backup.id, Door::Redkeep, Spec::RestoreInto(Box::new(target)), caller).await;
-        let operation = operation.map_err(|error| status::store(error, "backup", &request.backup_id))?;
-        Ok(Response::new(convert::operation(&operation)))
+        self.accept_restore(request).await
     }
 
     async fn get_download_links(&self, request: Request<own::GetDownloadLinksRequest>) -> Result<Response<own::GetDownloadLinksResponse>, Status> {

@@ -52,7 +52,7 @@ pub(super) fn operation(operation: &Operation) -> wire::Operation {
         State::Queued { .. } | State::Running { .. } | State::Cancelling { .. } => None,
         State::Succeeded(response) => Some(wire::operation::Result::Response(self::response(response, operation.door))),
         State::Failed(failure) => Some(wire::operation::Result::Error(status::failure(failure))),
-        State::Cancelled => Some(wire::operation::Result::Error(status::cancelled())),
+        State::Cancelled => Some(wire::operation::Result::Error(status::cancelled(operation.progress.left.as_ref().map_or("", |left| &left.state)))),
     };
     wire::Operation {
         id: operation.id.to_string(),
@@ -136,7 +136,7 @@ fn metadata(operation: &Operation) -> Any {
 
 /// How far an operation is.
 pub(super) fn progress(operation: &Operation) -> own::Progress {
-    let Progress { shards, waiting_for, bytes_per_second, .. } = &operation.progress;
+    let Progress { shards, waiting_for, bytes_per_second, left: _, written: _ } = &operation.progress;
     let step = match (&operation.state, operation.reached) {
         // An operation that was handed back begins anew; one that waits after a failure tells how far it came.
         (State::Queued { .. }, _) if operation.last_failure.is_none() => own::progress::Step::Unspecified,

@@ -117,19 +117,20 @@ fn access(connection: Option<own::Connection>) -> Result<Access, Status> {
         (true, true) => Some(Trust::System),
         (false, _) => Some(Trust::Authorities(connection.tls_ca)),
     };
-    Ok(Access { nodes, credentials: connection.credentials.map(credentials).transpose()?, trust })
+    Ok(Access { nodes, credentials: connection.credentials.map(|given| credentials("connection.credentials", given)).transpose()?, trust })
 }
 
-fn credentials(credentials: own::Credentials) -> Result<Credentials, Status> {
-    for (field, text) in [("username", &credentials.username), ("password", &credentials.password)] {
+/// Reads credentials, which the request has in `field`.
+pub(super) fn credentials(field: &str, credentials: own::Credentials) -> Result<Credentials, Status> {
+    for (part, text) in [("username", &credentials.username), ("password", &credentials.password)] {
         if text.chars().any(char::is_control) {
-            return Err(status::invalid(&format!("connection.credentials.{field}"), "must not hold control characters"));
+            return Err(status::invalid(&format!("{field}.{part}"), "must not hold control characters"));
         }
     }
     let username = Some(credentials.username).filter(|username| !username.is_empty());
     let password = Some(credentials.password).filter(|password| !password.is_empty()).map(Password::new);
     if username.is_some() && password.is_none() {
-        return Err(status::invalid("connection.credentials.password", "must be given beside a username"));
+        return Err(status::invalid(&format!("{field}.password"), "must be given beside a username"));
     }
     Ok(Credentials { username, password })
 }

@@ -105,7 +105,7 @@ mod tests {
     use tower::ServiceExt;
 
     /// Every call that is built.
-    const BUILT: [&str; 32] = [
+    const BUILT: [&str; 33] = [
         "/redkeep.v1.BackupService/Copy",
         "/redkeep.v1.BackupService/Create",
         "/redkeep.v1.BackupService/Delete",
@@ -114,6 +114,7 @@ mod tests {
         "/redkeep.v1.BackupService/GetDownloadLinks",
         "/redkeep.v1.BackupService/List",
         "/redkeep.v1.BackupService/Import",
+        "/redkeep.v1.BackupService/RestoreInto",
         "/redkeep.v1.BackupService/Update",
         "/redkeep.v1.FleetService/AdoptCluster",
         "/redkeep.v1.FleetService/CheckCluster",

@@ -171,11 +171,13 @@ fn code(reason: Reason) -> Code {
         Reason::SourceUnreachable | Reason::SourceNotReady | Reason::SourceTopology | Reason::SourceSave | Reason::SnapshotCut | Reason::StorageUnavailable => {
             Code::Unavailable
         }
-        Reason::SourceCredentials | Reason::SourceCertificate => Code::Unauthenticated,
-        Reason::SourcePermission | Reason::StorageDenied => Code::PermissionDenied,
+        Reason::TargetUnreachable => Code::Unavailable,
+        Reason::SourceCredentials | Reason::SourceCertificate | Reason::TargetCredentials | Reason::TargetCertificate => Code::Unauthenticated,
+        Reason::SourcePermission | Reason::StorageDenied | Reason::TargetPermission => Code::PermissionDenied,
         Reason::SourceRole | Reason::SourceVersion | Reason::BackupEncrypted => Code::FailedPrecondition,
-        Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget => Code::ResourceExhausted,
-        Reason::SnapshotCorrupt | Reason::StorageCorrupt => Code::DataLoss,
+        Reason::TargetRefused | Reason::TargetNotEmpty | Reason::TargetVersion => Code::FailedPrecondition,
+        Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget | Reason::TargetMemory => Code::ResourceExhausted,
+        Reason::SnapshotCorrupt | Reason::StorageCorrupt | Reason::RestoreDiffers => Code::DataLoss,
         Reason::TargetExists => Code::AlreadyExists,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
         Reason::Poisoned | Reason::Internal => Code::Internal,
@@ -190,7 +192,8 @@ pub(super) fn failure(failure: &Failure) -> rpc::Status {
     rpc::Status { code: code(failure.reason) as i32, message: failure.message.clone(), details: vec![detail] }
 }
 
-/// The error of a cancelled operation.
-pub(super) fn cancelled() -> rpc::Status {
-    rpc::Status { code: Code::Cancelled as i32, message: "the operation was cancelled".to_owned(), details: Vec::new() }
+/// The error of a cancelled operation, with the state in which it left what it had begun to change.
+pub(super) fn cancelled(state: &str) -> rpc::Status {
+    let state = if state.is_empty() { String::new() } else { format!("; {state}") };
+    rpc::Status { code: Code::Cancelled as i32, message: format!("the operation was cancelled{state}"), details: Vec::new() }
 }

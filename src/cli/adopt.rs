@@ -56,24 +56,31 @@ enum NoPassword {
 }
 
 fn connection(reach: Reach, without: NoPassword) -> Result<own::Connection, Error> {
-    let password = match (&reach.password_file, &reach.password_env) {
-        (Some(path), _) if path.as_os_str() == "-" => Some(password(std::io::stdin(), "standard input")?),
-        (Some(path), _) => Some(password(open(path)?, &path.display().to_string())?),
-        (None, Some(variable)) => {
-            let value = std::env::var(variable).map_err(|_| Error::new(Exit::Usage, format!("the variable {variable} is not set, or is no text")))?;
-            Some(password(value.as_bytes(), variable)?)
-        }
-        (None, None) => None,
-    };
+    let password = password_of(reach.password_file.as_deref(), reach.password_env.as_deref())?;
     let credentials = match password {
         Some(password) => Some(own::Credentials { username: reach.username.unwrap_or_default(), password }),
         None => (without == NoPassword::Said).then(own::Credentials::default),
     };
-    let tls_ca = match &reach.tls_ca {
-        Some(path) => text(open(path)?, &path.display().to_string(), CERTIFICATE_BYTES)?,
-        None => String::new(),
-    };
+    let tls_ca = certificates_of(reach.tls_ca.as_deref())?;
     Ok(own::Connection { nodes: reach.nodes, credentials, tls: reach.tls || !tls_ca.is_empty(), tls_ca })
+}
+
+/// The password that flags name; `None` when they name none.
+pub(super) fn password_of(file: Option<&Path>, variable: Option<&str>) -> Result<Option<String>, Error> {
+    match (file, variable) {
+        (Some(path), _) if path.as_os_str() == "-" => password(std::io::stdin(), "standard input").map(Some),
+        (Some(path), _) => password(open(path)?, &path.display().to_string()).map(Some),
+        (None, Some(variable)) => {
+            let value = std::env::var(variable).map_err(|_| Error::new(Exit::Usage, format!("the variable {variable} is not set, or is no text")))?;
+            password(value.as_bytes(), variable).map(Some)
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// The certificates of a file; empty when there is none.
+pub(super) fn certificates_of(file: Option<&Path>) -> Result<String, Error> {
+    file.map_or(Ok(String::new()), |path| text(open(path)?, &path.display().to_string(), CERTIFICATE_BYTES))
 }
 
 fn open(path: &Path) -> Result<File, Error> {

@@ -5,7 +5,7 @@ use super::error::Error;
 use super::table::{self, Facts, Grid};
 use super::{
     BackupCommand, CopyBackup, CreateBackup, DeleteBackup, Expires, ExportBackup, ImportBackup, ListOfCluster, Output, UpdateBackup, json, labels, operation,
-    print, text,
+    print, restore, text,
 };
 use crate::pb::own::backup::{Level, State};
 use crate::pb::own::{self, Backup, ShardArtifact};
@@ -23,6 +23,7 @@ pub(super) async fn run(session: &Session, command: BackupCommand) -> Result<(),
         BackupCommand::Export(args) => export(session, args).await,
         BackupCommand::Import(args) => import(session, args).await,
         BackupCommand::DownloadLinks(args) => download_links(session, args.id).await,
+        BackupCommand::Restore(args) => restore::run(session, args).await,
         BackupCommand::Delete(args) => delete(session, args).await,
     }
 }

@@ -131,6 +131,12 @@ fn outcome(operation: &Operation) -> Result<String, Error> {
                 let keys: String = export.keys.iter().map(|key| format!("\n{}", text::escape(key))).collect();
                 return Ok(format!("backup {backup} is in bucket {bucket}: {size} in {} object(s), in {took}{keys}", export.keys.len()));
             }
+            if let Some(restored) = response::<pb::own::RestoreResult>(any) {
+                let (backup, host, size) = (text::escape(&about.backup_id), text::escape(&restored.host_name), text::size(restored.bytes));
+                let numbers = [(restored.expired_keys, "expired since"), (restored.skipped_keys, "skipped"), (restored.replaced_keys, "replaced")];
+                let more: String = numbers.iter().filter(|(keys, _)| *keys > 0).map(|(keys, what)| format!(", {} {what}", text::count(*keys))).collect();
+                return Ok(format!("{host} holds backup {backup}: {} keys{more}, {size}, in {took}", text::count(restored.keys)));
+            }
             let backup = if about.backup_id.is_empty() { String::new() } else { format!(", backup {}", text::escape(&about.backup_id)) };
             Ok(format!("operation {id} succeeded in {took}: {}{backup}", text::escape(&operation.description)))
         }

@@ -2,12 +2,12 @@
 //!
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
-use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, record, restore_keys};
+use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, record, restore};
 use crate::artifacts::Folder;
 use crate::backup::BackupId;
 use crate::cluster::Timestamp;
 use crate::failure::{Failure, Reason};
-use crate::operation::{Epoch, Fault, Method, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step, Written};
+use crate::operation::{Epoch, Fault, Left, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step, Written};
 use crate::snapshot::{Meter, Waits};
 use crate::store::{self, Completion};
 use crate::telemetry::metrics::{FENCED, HAND_BACKS, RETRIES, STEP_SECONDS, WINDOW_WAITS};
@@ -83,6 +83,7 @@ struct Live {
     waits: Waits,
     rate: Rate,
     written: Option<Box<Written>>,
+    left: Option<Box<Left>>,
 }
 
 /// Bytes a second, smoothed over a few seconds.
@@ -138,7 +139,13 @@ impl Running {
             }
             shard
         });
-        Progress { shards: shards.collect(), bytes_per_second: live.rate.per_second as u64, waiting_for, written: live.written.clone() }
+        Progress {
+            shards: shards.collect(),
+            bytes_per_second: live.rate.per_second as u64,
+            waiting_for,
+            left: live.left.clone(),
+            written: live.written.clone(),
+        }
     }
 
     fn beat(&self) {
@@ -223,6 +230,23 @@ impl Context {
         lock(&self.running.progress).written = Some(Box::new(written));
     }
 
+    /// What a restore has changed of its target, in this attempt or one before.
+    pub(super) fn left(&self) -> Option<Left> {
+        lock(&self.running.progress).left.as_deref().cloned()
+    }
+
+    /// Records what a restore changes of its target; nothing when all of it was taken back. Durable on return.
+    pub(super) async fn leave(&self, left: Option<Left>) -> Result<(), End> {
+        lock(&self.running.progress).left = left.map(Box::new);
+        self.record_progress().await
+    }
+
+    /// As [`Context::track`], in the place of what was told of the shard before.
+    pub(super) fn track_anew(&self, shard: ShardProgress, meter: Arc<Meter>) {
+        lock(&self.running.progress).shards.retain(|(present, _)| present.shard_name != shard.shard_name);
+        self.track(shard, meter);
+    }
+
     /// Tells a shard that is being worked on, with the meter of its snapshot.
     pub(super) fn track(&self, shard: ShardProgress, meter: Arc<Meter>) {
         lock(&self.running.progress).shards.push((shard, Some(meter)));
@@ -237,6 +261,7 @@ pub(super) async fn run(inner: Arc<Inner>, operation: Operation) {
         stop: CancellationToken::new(),
         cancelled: CancellationToken::new(),
         progress: Mutex::new(Live {
+            left: operation.progress.left.clone(),
             shards: operation.progress.shards.iter().map(|shard| (shard.clone(), None)).collect(),
             written: operation.progress.written.clone(),
             ..Live::default()
@@ -281,10 +306,7 @@ async fn work(context: &Context) -> End {
             Spec::ForgetCluster => adopt::forget(context),
             Spec::UndeleteBackup => unbuilt(),
             Spec::VerifyBackup { .. } => unbuilt(),
-            Spec::RestoreInto(target) => match &target.method {
-                Method::Keys(keys) => restore_keys::run(context, target, keys).await,
-                Method::Feed => unbuilt(),
-            },
+            Spec::RestoreInto(target) => restore::run(context, target).await,
             Spec::RestoreCluster(_) => unbuilt(),
             Spec::DeleteCluster => unbuilt(),
             Spec::UpdateCluster(_) => unbuilt(),
@@ -292,15 +314,21 @@ async fn work(context: &Context) -> End {
             Spec::DeletePolicy { .. } => unbuilt(),
         }
     };
-    tokio::pin!(doing);
-    let interrupted = tokio::select! {
-        end = &mut doing => return end,
-        end = heartbeat(context) => end,
-        () = running.cancelled.cancelled() => End::Stopped,
-        () = context.inner.drained.cancelled() => End::Stopped,
+    let interrupted = {
+        tokio::pin!(doing);
+        tokio::select! {
+            end = &mut doing => return end,
+            end = heartbeat(context) => end,
+            () = running.cancelled.cancelled() => End::Stopped,
+            () = context.inner.drained.cancelled() => End::Stopped,
+        }
     };
     // Work that is past the point of no return goes on; the heartbeat was only told that it is so.
     running.stop.cancel();
+    // Nobody else may touch the target while this attempt counts, and it may not once another does.
+    if let (Spec::RestoreInto(target), End::Stopped) = (&context.operation.spec, &interrupted) {
+        restore::let_go(context, target).await;
+    }
     interrupted
 }
 

@@ -147,6 +147,26 @@ impl Written {
     }
 }
 
+/// What a restore has changed of a target, for whoever has to take it back: kept with the progress of the operation from attempt
+/// to attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Host that the target was told to follow.
+    pub feed_host: String,
+    /// Its port.
+    pub feed_port: u16,
+    /// How the target received dumps before, where that was changed.
+    pub diskless_load: Option<String>,
+    /// Most keys that it held before, or was left with: all of them may go.
+    pub keys: u64,
+    /// Run id of the target, which changes with its start.
+    pub run_id: String,
+    /// What the target has loaded, once that was compared: then only the end is missing.
+    pub result: Option<RestoreResult>,
+    /// In which state it was left, in words; empty while that is not known.
+    pub state: String,
+}
+
 /// One server of a cluster that is to be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostPlan {

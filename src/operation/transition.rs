@@ -186,6 +186,9 @@ impl Operation {
                 self.complete(outcome)?;
             }
         }
+        if self.state.is_terminal() {
+            self.spec.forget_login();
+        }
         self.revision += 1;
         self.modified_at = now.max(self.modified_at);
         Ok(())
@@ -255,7 +258,7 @@ impl Operation {
         self.epoch = Epoch(self.epoch.0 + 1);
         let step = if self.publication.is_some() { Step::Publish } else { self.spec.first_step() };
         if step != Step::Publish {
-            self.progress = Progress { written: self.progress.written.take(), ..Progress::default() };
+            self.progress = Progress { left: self.progress.left.take(), written: self.progress.written.take(), ..Progress::default() };
         }
         self.reached = Some(step);
         self.state = State::Running { step, lease_until };
@@ -277,9 +280,10 @@ impl Operation {
             self.state = State::Failed(Failure::new(
                 Reason::Poisoned,
                 format!(
-                    "the process that worked on it ended {} times, the last time during {}; look at its log before you try again",
+                    "the process that worked on it ended {} times, the last time during {}; look at its log before you try again{}",
                     self.tally.crashes,
-                    step_word(step)
+                    step_word(step),
+                    self.all_the_same()
                 ),
             ));
         } else if forked {
@@ -365,6 +369,10 @@ impl Operation {
             Spec::DeleteBackup => "; the backup is deleted all the same, only the word of it in storage is missing",
             Spec::CreateBackup | Spec::UpdateBackup(_) | Spec::CopyBackup { .. } | Spec::ExportBackup(_) | Spec::ImportBackup(_) => "",
             Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster => "",
+            // Only once it was told to follow us is there anything left of it.
+            Spec::RestoreInto(_) if self.progress.left.as_ref().is_some_and(|left| left.state.is_empty()) => {
+                "; the target may still follow a feed that is gone: REPLICAOF NO ONE frees it"
+            }
             Spec::UndeleteBackup | Spec::VerifyBackup { .. } | Spec::RestoreInto(_) | Spec::RestoreCluster(_) | Spec::DeleteCluster => "",
             Spec::UpdateCluster(_) | Spec::CreatePolicy(_) | Spec::DeletePolicy { .. } => "",
         }

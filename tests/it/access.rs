@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use tonic::{Code, Status};
 
 /// `[auth]` with the token file that [`Folk::new`] makes.
-const TOKENS: &str = "mode = \"tokens\"\nfile = \"tokens\"";
+pub const TOKENS: &str = "mode = \"tokens\"\nfile = \"tokens\"";
 
 /// A setup whose cluster `main` is in the folder `shop`, and whose cluster `press` is in `news`.
 async fn two_folders() -> ([ScriptedRedis; 2], Setup) {
@@ -30,18 +30,18 @@ async fn two_folders() -> ([ScriptedRedis; 2], Setup) {
 }
 
 /// Those who have tokens of one file.
-struct Folk(PathBuf);
+pub struct Folk(PathBuf);
 
 impl Folk {
     /// Nobody yet, in the file of a setup with [`TOKENS`].
-    fn of(setup: &Setup) -> Self {
+    pub fn of(setup: &Setup) -> Self {
         let file = setup.folder().join("tokens");
         std::fs::write(&file, "# nobody yet\n").unwrap();
         Self(file)
     }
 
     /// A new token.
-    async fn token(&self, subject: &str, roles: &[(&str, &str)]) -> String {
+    pub async fn token(&self, subject: &str, roles: &[(&str, &str)]) -> String {
         self.token_until(subject, roles, None).await
     }
 

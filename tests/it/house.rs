@@ -15,7 +15,7 @@ const ROOMS: [&[&str]; 10] = [
     &["gateway", "memstore", "downloads"],
     &["cli", "api", "config"],
     &["executor"],
-    &["snapshot", "store", "fleet"],
+    &["restore", "snapshot", "store", "fleet"],
     &["artifacts", "redis"],
     &["operation", "rdb", "auth", "audit", "links"],
     &["cluster", "backup", "failure", "secrets"],

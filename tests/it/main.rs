@@ -25,6 +25,7 @@ mod objects;
 mod port;
 mod recovery;
 mod rest;
+mod restore;
 mod restore_keys;
 mod storage;
 mod store;

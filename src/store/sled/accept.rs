@@ -6,7 +6,7 @@ use super::live::Entry;
 use super::rows::{KeyUse, Rows, damaged};
 use crate::backup::{Backup, BackupId, State};
 use crate::cluster::Adopted;
-use crate::operation::{self, BackupChanges, Epoch, ExportTarget, Operation, OperationId, Spec};
+use crate::operation::{self, BackupChanges, Epoch, ExportTarget, Operation, OperationId, RestoreTarget, Spec};
 use crate::store::{Create, Created, Error, Idempotency};
 use aws_lc_rs::digest;
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Judge {
             (Spec::AdoptCluster | Spec::UpdateConnection | Spec::ForgetCluster, _) => self.accept_cluster(&operation, cluster)?,
             (Spec::UndeleteBackup, _) => return Err(unbuilt()),
             (Spec::VerifyBackup { .. }, _) => drop(self.read_backup(operation.backup_id.ok_or(Error::NoBackup)?, &operation)?),
-            (Spec::RestoreInto(_), _) => drop(self.read_backup(operation.backup_id.ok_or(Error::NoBackup)?, &operation)?),
+            (Spec::RestoreInto(target), _) => self.accept_restore(&operation, target)?,
             (Spec::RestoreCluster(_), _) => return Err(unbuilt()),
             (Spec::DeleteCluster, _) => return Err(unbuilt()),
             (Spec::UpdateCluster(_), _) => return Err(unbuilt()),
@@ -92,6 +92,16 @@ impl Judge {
             self.rows.write(key, &operation.id)?;
         }
         Ok(())
+    }
+
+    /// Into one target goes one restore at a time.
+    fn accept_restore(&mut self, operation: &Operation, target: &RestoreTarget) -> Result<(), Error> {
+        self.read_backup(operation.backup_id.ok_or(Error::NoBackup)?, operation)?;
+        let key = keys::restored(&target.place);
+        if let Some(holder) = self.rows.read::<OperationId>(&key)? {
+            return Err(Error::Conflict(holder.to_string()));
+        }
+        self.rows.write(key, &operation.id)
     }
 
     /// Makes the operation one of those that read a backup.

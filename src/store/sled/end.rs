@@ -69,6 +69,12 @@ impl Judge {
         if let Spec::ExportBackup(target) = &operation.spec {
             self.free_targets(operation, target, &backup)?;
         }
+        if let Spec::RestoreInto(target) = &operation.spec {
+            let key = keys::restored(&target.place);
+            if self.rows.read::<OperationId>(&key)? == Some(operation.id) {
+                self.rows.remove(key);
+            }
+        }
         backup.readers.remove(&operation.id.to_string());
         self.rows.write_long(keys::backup(read), &backup)
     }

@@ -6,7 +6,7 @@
 
 use crate::backup::{BackupId, Name};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
-use crate::operation::{Epoch, OperationId};
+use crate::operation::{Epoch, OperationId, Place};
 use std::ops::Range;
 
 /// Declares the kinds with their first byte and their word in messages.
@@ -84,8 +84,8 @@ kinds! {
     SketchKey = b's', "key of sketches";
     /// The names of a cluster's shards.
     Shards = b'h', "names of shards";
-    /// From a key in a bucket to the export that is to write it.
-    Target = b't', "target of an export";
+    /// From a key in a bucket to the export that is to write it, or from a server to the restore that is to fill it.
+    Target = b't', "target of an export or a restore";
     /// From a cluster to the operation that holds it.
     Hold = b'x', "hold on a cluster";
     /// Mark: a backup in its cluster.
@@ -231,6 +231,15 @@ pub(super) fn hold(cluster: &ClusterId) -> Key {
 /// A key in a bucket. Neither text can hold a zero byte.
 pub(super) fn target(bucket: &str, object: &str) -> Key {
     key(Kind::Target, &[bucket.as_bytes(), &[0], object.as_bytes()])
+}
+
+/// What a restore fills: a server by its `host:port`, however it was named, or a cluster. No bucket is without a name.
+pub(super) fn restored(place: &Place) -> Key {
+    match place {
+        Place::Host { host_name, .. } => target("", host_name),
+        Place::Address(address) => target("", address),
+        Place::Cluster(cluster_id) => target("", &format!("cluster {cluster_id}")),
+    }
 }
 
 /// A piece of the row at another key. Of those rows all keys are of one length, so none begins another.

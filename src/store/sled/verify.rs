@@ -290,7 +290,7 @@ impl Walk {
             expect(backup.is_available() && backup.readers.contains(&id.to_string()), "the backup that it reads is not kept for it")?;
         }
         for target in self.targets(operation)? {
-            expect(self.get::<OperationId>(&target)? == Some(id), "what it is to write in a bucket is not kept for it")?;
+            expect(self.get::<OperationId>(&target)? == Some(id), "what it is to write in a bucket, or to fill, is not kept for it")?;
         }
         let backup = || -> Result<Backup, String> {
             let backup_id = operation.backup_id.ok_or("it names no backup")?;
@@ -339,8 +339,11 @@ impl Walk {
         Ok(())
     }
 
-    /// The rows of what an export is to write.
+    /// The rows of what an export is to write, or a restore to fill.
     fn targets(&self, operation: &Operation) -> Result<Vec<Key>, String> {
+        if let Spec::RestoreInto(target) = &operation.spec {
+            return Ok(vec![keys::restored(&target.place)]);
+        }
         let Spec::ExportBackup(target) = &operation.spec else { return Ok(Vec::new()) };
         let backup_id = operation.backup_id.ok_or("it names no backup")?;
         let backup = self.get::<Backup>(&keys::backup(backup_id))?.ok_or("its backup is missing")?;
