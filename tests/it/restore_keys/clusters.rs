@@ -1,10 +1,11 @@
 //! Into clusters of any number of shards, from any number; while slots are on their way.
 
-use super::{all, assert_spread, at, into, keys_in, libraries, restore};
+use super::{all, ask, assert_spread, at, into, keys_in, libraries, restore, result_of};
 use crate::support::cluster::{Cluster, begin_move, end_move, move_keys, slot_of};
-use crate::support::data::{fill_every_type, fill_small_keys};
+use crate::support::data::{fill_every_type, fill_mixed, fill_small_keys};
 use crate::support::server::RedisServer;
-use crate::support::service::Setup;
+use crate::support::service::{OPERATION, Setup};
+use crate::support::until;
 use redkeep::pb::own::key_selection::Conflict;
 
 /// Goal: one server into three shards, these into six, and these into one server. Method: data of every type, compared with the first
@@ -61,6 +62,48 @@ async fn keys_of_a_slot_on_its_way_go_where_they_are_asked_for() {
     assert_eq!(keys, keys_in(&backup));
     assert_eq!(to.command(&["STRLEN", long]).await.integer(), 3 << 20);
     assert!(to.command(&["GET", "key:7"]).await.error().is_none());
+}
+
+/// Goal: keys whose slot moves while the work is under way follow it. Method: the work stands still behind its first megabyte, and
+/// many slots move meanwhile.
+#[tokio::test]
+async fn slots_that_move_in_the_middle_are_followed() {
+    let source = RedisServer::start().await;
+    fill_mixed(&source, 12 << 20).await;
+    let cluster = Cluster::start(3, 0).await;
+    let hold = tempfile::tempdir().expect("a folder");
+    let go = hold.path().join("go").display().to_string();
+    let setup = Setup::new().cluster("one", &[&source.address()], "").cluster("three", &[&cluster.address()], "");
+    let process = setup.spawn(&[("REDKEEP_HANG_AT", "restore_keys.block"), ("REDKEEP_HANG_UNTIL", &go)]).await;
+    let backup = process.clients.take("one", "a").await;
+    let operation = ask(&process.clients, &backup, into("three"), all(Conflict::Fail)).await;
+    let size = async || {
+        let mut keys = 0;
+        for shard in &cluster.shards {
+            keys += shard.primary.command(&["DBSIZE"]).await.integer();
+        }
+        keys
+    };
+    until("something is written", OPERATION, async || (size().await > 0).then_some(())).await;
+    let (from, to) = (&cluster.shards[0].primary, &cluster.shards[2].primary);
+    let moved = 100..200;
+    for slot in moved.clone() {
+        begin_move(slot, from, to).await;
+        move_keys(slot, 1000, from, to).await;
+        end_move(slot, from, to).await;
+    }
+    assert!(size().await < keys_in(&backup) / 2);
+    std::fs::write(&go, "").expect("the work goes on");
+    let result = result_of(&process.clients.ended(&operation.id, OPERATION).await);
+    assert_eq!((result.keys, size().await), (keys_in(&backup), keys_in(&backup)));
+    assert_eq!(process.clients.progress(&operation.id).await.attempt, 1);
+    let names = source.command(&["KEYS", "*"]).await;
+    let of = names.items().iter().filter(|name| moved.contains(&slot_of(name.bytes()))).count() as i64;
+    let mut there = 0;
+    for slot in moved {
+        there += to.command(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]).await.integer();
+    }
+    assert!(of > 50 && there == of, "{there} of {of}");
 }
 
 /// Goal: an address of one node is enough. Method: the second node of a cluster.
