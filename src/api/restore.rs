@@ -104,6 +104,9 @@ fn check(backup: &Backup, target: &RestoreTarget) -> Result<(), Status> {
             "shard_name",
             format!("must be given, as one server takes one shard: {}; a whole cluster is restored by key, with cluster_id", names()),
         )),
+        (Method::Keys(_), _) if target.overwrite.is_some() => {
+            Err(status::invalid("overwrite", "must be left out with the method KEYS, which writes beside what is there; keys.on_conflict decides"))
+        }
         (Method::Feed, _) if matches!(target.place, Place::Cluster(_)) => Err(status::invalid("method", "must be KEYS for a whole cluster")),
         (Method::Feed | Method::Keys(_), _) => Ok(()),
     }

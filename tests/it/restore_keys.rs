@@ -5,6 +5,7 @@ mod clusters;
 mod entries;
 mod policies;
 mod recovery;
+mod replies;
 mod round;
 
 use crate::support::cluster::{Cluster, slot_of};
@@ -52,6 +53,15 @@ async fn fails(clients: &Clients, backup: &own::Backup, target: Target, keys: ow
 /// Keys of all shards of a backup.
 fn keys_in(backup: &own::Backup) -> i64 {
     backup.shards.iter().map(|shard| shard.keys).sum()
+}
+
+/// The same into a server at an address.
+async fn fails_at(clients: &Clients, backup: &own::Backup, address: &str, keys: own::KeySelection) -> (String, String) {
+    fails(clients, backup, at_address(address), keys).await
+}
+
+fn at_address(address: &str) -> Target {
+    Target::Address(address.to_owned())
 }
 
 fn at(server: &RedisServer) -> Target {
