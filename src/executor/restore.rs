@@ -158,7 +158,7 @@ async fn feed(context: &Context, target: &RestoreTarget) -> Result<End, End> {
     let shard = shard(&source, target)?.clone();
     let (dialled, rules) = dial(context, target).await?;
     let name = dialled.name.clone();
-    let before = context.left();
+    let mut before = context.left();
     let untouched = match &before {
         None => "the target is untouched".to_owned(),
         Some(left) if left.state.is_empty() => "the target is as the attempt before has left it".to_owned(),
@@ -175,7 +175,12 @@ async fn feed(context: &Context, target: &RestoreTarget) -> Result<End, End> {
         return finish(context, &request, left.clone(), result.clone()).await;
     }
 
-    drop(restore::look(&request, before.as_ref()).await.map_err(untouched)?);
+    let looked = restore::look(&request, before.as_ref()).await.map_err(untouched)?;
+    if let Some(left) = before.as_mut().filter(|_| looked.was_ours()) {
+        left.keys = left.keys.max(looked.keys());
+        context.leave(Some(left.clone())).await?;
+    }
+    drop(looked);
     crash_point("restore.preflight");
     let tracked = ShardProgress { shard_name: request.shard.name.clone(), host_name: name.clone(), ..ShardProgress::default() };
     let meter = Arc::new(Meter::default());

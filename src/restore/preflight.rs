@@ -19,6 +19,8 @@ pub struct Ready {
     pub(super) control: Connection,
     /// What it says of itself.
     pub(super) facts: Facts,
+    /// Whether it still followed the feed of an attempt before, and was freed.
+    was_ours: bool,
     /// Whether it replicates over TLS.
     pub(super) secured: bool,
     /// How it receives dumps, and how it is to, where that can be set and differs.
@@ -31,9 +33,9 @@ impl Ready {
         self.facts.keys
     }
 
-    /// Changes with every start of the target.
-    pub fn run_id(&self) -> &str {
-        &self.facts.run_id
+    /// Whether it still followed the feed of an attempt before, so that what it holds came from there. It was freed.
+    pub fn was_ours(&self) -> bool {
+        self.was_ours
     }
 }
 
@@ -71,7 +73,7 @@ pub async fn look(request: &Request, left: Option<&Left>) -> Result<Ready, Error
             None
         }
     };
-    Ok(Ready { control, facts, secured, diskless })
+    Ok(Ready { control, facts, was_ours: is_ours, secured, diskless })
 }
 
 fn refused(request: &Request, bar: Bar, what: impl std::fmt::Display) -> Error {

@@ -43,7 +43,7 @@ async fn what_a_target_must_be() {
     let (reason, message) = failed(clients, into(&backup, &node)).await;
     assert!(reason == "TARGET_REFUSED" && message.contains("cluster mode") && message.contains("by key"), "{message}");
 
-    let small = RedisServer::builder().config("maxmemory 1mb").start().await;
+    let small = RedisServer::builder().config("maxmemory 100kb").start().await;
     let (reason, message) = failed(clients, into(&backup, &small)).await;
     assert!(reason == "TARGET_MEMORY" && message.contains("maxmemory"), "{message}");
     assert_untouched(&small, 0).await;
