@@ -81,6 +81,7 @@ mutants: engines
 bench: servers
 	$(CARGO) bench --bench backup
 	$(CARGO) bench --bench drill
+	$(CARGO) bench --bench keys
 	$(CARGO) bench --bench latency
 	$(CARGO) bench --bench requests
 	$(CARGO) bench --bench walk
@@ -104,6 +105,7 @@ ci: tools engines objects lint
 	$(MAKE) fuzz
 	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench backup
 	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench drill
+	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench keys
 	REDKEEP_BENCH_SECS=1 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench requests
 	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench walk
 	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench latency

@@ -12,7 +12,6 @@ pub mod codec;
 mod convert;
 mod discovery;
 mod fleet;
-mod key_selection;
 mod later;
 mod operations;
 mod page;

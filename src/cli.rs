@@ -95,7 +95,9 @@ const RESTORE_EXAMPLES: &str = "\
 Examples:
   redkeep backup restore ID --into 127.0.0.1:6379 --wait
   redkeep backup restore ID --into main/10.0.0.1:6379 --overwrite 250000 --wait
-  redkeep backup restore ID --into 10.0.0.9:6379 --shard shard2 --username admin --password-file secrets/new --wait";
+  redkeep backup restore ID --into 10.0.0.9:6379 --shard shard2 --username admin --password-file secrets/new --wait
+  redkeep backup restore ID --into main --dry-run --wait
+  redkeep backup restore ID --into 127.0.0.1:6379 --pattern 'user:*' --type hash --on-conflict skip --wait";
 
 const FETCH_EXAMPLES: &str = "\
 Examples:
@@ -803,8 +805,9 @@ pub struct RestoreBackup {
     /// Backup to restore.
     #[arg(value_name = "BACKUP")]
     pub id: String,
-    /// The server that is to hold the backup: an address that the service's configuration allows, or a host of a known cluster.
-    #[arg(long, value_name = "HOST:PORT|CLUSTER/HOST:PORT")]
+    /// The server that is to hold the backup: an address that the service's configuration allows, or a host of a known cluster. By
+    /// key also a known cluster, whose shards take the keys that are theirs.
+    #[arg(long, value_name = "HOST:PORT|CLUSTER/HOST:PORT|CLUSTER")]
     pub into: String,
     /// What of the server may go.
     #[command(flatten)]
@@ -812,6 +815,9 @@ pub struct RestoreBackup {
     /// How a server at an address is logged in to.
     #[command(flatten)]
     pub login: TargetLogin,
+    /// What is restored by key.
+    #[command(flatten)]
+    pub keys: ByKey,
     /// How the change is made.
     #[command(flatten)]
     pub change: Change,
@@ -829,6 +835,43 @@ pub struct Consent {
     /// The server may have replicas of its own, which load the backup as well.
     #[arg(long)]
     pub allow_replicas: bool,
+}
+
+/// What is restored key by key, and how.
+#[derive(Args, Debug)]
+pub struct ByKey {
+    /// Write key by key, beside what the server has; each of the flags below, and a cluster as the target, means this.
+    #[arg(long, conflicts_with_all = ["overwrite", "allow_replicas"], help_heading = "By key")]
+    pub by_key: bool,
+    /// Only keys of this database; may be given several times.
+    #[arg(long = "database", value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..), conflicts_with_all = ["overwrite", "allow_replicas"], help_heading = "By key")]
+    pub databases: Vec<i32>,
+    /// Only keys whose names fit, as the command KEYS takes patterns; may be given several times.
+    #[arg(long = "pattern", value_name = "PATTERN", conflicts_with_all = ["overwrite", "allow_replicas"], help_heading = "By key")]
+    pub patterns: Vec<String>,
+    /// Only keys of this type: string, list, set, zset, hash, stream or module; may be given several times.
+    #[arg(long = "type", value_name = "TYPE", conflicts_with_all = ["overwrite", "allow_replicas"], help_heading = "By key")]
+    pub types: Vec<String>,
+    /// What becomes of a key that the server has already: the restore fails at it, unless told otherwise.
+    #[arg(long, value_name = "POLICY", value_enum, conflicts_with_all = ["overwrite", "allow_replicas"], help_heading = "By key")]
+    pub on_conflict: Option<OnConflict>,
+    /// Write nothing, only count.
+    #[arg(long, conflicts_with_all = ["overwrite", "allow_replicas"], help_heading = "By key")]
+    pub dry_run: bool,
+    /// Bytes of values a second; as fast as it goes otherwise.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(i64).range(1..), conflicts_with_all = ["overwrite", "allow_replicas"], help_heading = "By key")]
+    pub rate: Option<i64>,
+}
+
+/// What becomes of a key that is there already.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    /// The restore fails at it.
+    Fail,
+    /// It stays as it is.
+    Skip,
+    /// It is replaced.
+    Replace,
 }
 
 /// How the target of a restore is logged in to.

@@ -63,6 +63,7 @@
 //!   shards        a source for each shard, and all snapshots at once
 //!   coverage      every slot is in one of them
 //!   restore       PREFLIGHT, LOAD, WORK into a running server
+//!   restore_keys  the same key by key, into a cluster or in part
 //!   copy export   the same steps for what is stored already
 //!   stored        what a finished backup consists of
 //!   impact        what a snapshot costs its source
@@ -127,6 +128,7 @@
 //!   tls           whose certificates are believed
 //!   engines       server programs of this machine, and which can load a dump
 //!   drill         a throw-away server that loads a dump, and what it must have
+//!   keys          many keys at a time into servers, each where its slot lives
 //!   local         servers that we start ourselves
 //! auth          who may: subjects, roles, grants
 //!   gate          who calls, by what a request carries
@@ -141,6 +143,7 @@
 //! links         links that let their holder read one file for a short time
 //! operation     states, events, and the one function between them
 //! rdb           walking and checking a dump; knows bytes only
+//!   entries       its keys one by one, with their values
 //! backup        a backup's record
 //!   retention     which backups may go by themselves, and why
 //! cluster failure     identifiers and values

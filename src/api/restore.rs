@@ -9,6 +9,8 @@ use crate::operation::{Conflict, Door, Keys, Login, Method, Place, RestoreTarget
 use crate::pb::own::key_selection::Conflict as WireConflict;
 use crate::pb::own::restore_into_request::{Method as WireMethod, Target};
 use crate::pb::{operation as wire, own};
+use crate::rdb::Type;
+use crate::redis::keys::PATTERN_BYTES;
 use crate::redis::{Address, Credentials};
 use tonic::{Request, Response, Status};
 
@@ -19,7 +21,7 @@ impl Api {
             return Ok(operation);
         }
         // Who fills a server needs a role there; who reads a backup, one where it is.
-        let overwrites = request.overwrite;
+        let overwrites = request.overwrite || request.keys.as_ref().is_some_and(|keys| !keys.dry_run && keys.on_conflict() == WireConflict::Replace);
         let backup_id = request.backup_id.clone();
         let backup = self.executor.store().backup(request::backup_id(&backup_id)?).await.map_err(|error| status::store(error, "backup", &backup_id))?;
         let readable = grant.folder_as(&backup.folder_id, Role::Restorer);
@@ -102,6 +104,9 @@ fn check(backup: &Backup, target: &RestoreTarget) -> Result<(), Status> {
             "shard_name",
             format!("must be given, as one server takes one shard: {}; a whole cluster is restored by key, with cluster_id", names()),
         )),
+        (Method::Keys(_), _) if target.overwrite.is_some() => {
+            Err(status::invalid("overwrite", "must be left out with the method KEYS, which writes beside what is there; keys.on_conflict decides"))
+        }
         (Method::Feed, _) if matches!(target.place, Place::Cluster(_)) => Err(status::invalid("method", "must be KEYS for a whole cluster")),
         (Method::Feed | Method::Keys(_), _) => Ok(()),
     }
@@ -151,6 +156,12 @@ fn selection(keys: own::KeySelection) -> Result<Keys, Status> {
         Ok(WireConflict::Replace) => Conflict::Replace,
         Err(_) => return Err(status::invalid("keys.on_conflict", "must be FAIL, SKIP or REPLACE")),
     };
+    if let Some(word) = keys.types.iter().find(|word| Type::named(word).is_none()) {
+        return Err(status::invalid("keys.types", format!("{word:?} is no type; there are {}", Type::ALL.map(Type::as_str).join(", "))));
+    }
+    if keys.patterns.iter().any(|pattern| pattern.len() > PATTERN_BYTES) {
+        return Err(status::invalid("keys.patterns", format!("must have at most {PATTERN_BYTES} bytes each")));
+    }
     let database = |number: &i32| u32::try_from(*number).map_err(|_| status::invalid("keys.databases", "must not be negative"));
     Ok(Keys {
         databases: keys.databases.iter().map(database).collect::<Result<_, _>>()?,

@@ -3,9 +3,10 @@
 use super::adopt::{certificates_of, password_of};
 use super::client::{Session, changing};
 use super::error::Error;
-use super::{RestoreBackup, TargetLogin, operation};
+use super::{ByKey, OnConflict, RestoreBackup, TargetLogin, operation};
 use crate::pb::own;
-use crate::pb::own::restore_into_request::Target;
+use crate::pb::own::key_selection::Conflict;
+use crate::pb::own::restore_into_request::{Method, Target};
 
 /// How a target is logged in to, with what the flags name.
 pub struct Login {
@@ -34,7 +35,12 @@ pub(super) async fn run(session: &Session, args: RestoreBackup) -> Result<(), Er
 
 fn request(args: RestoreBackup) -> Result<own::RestoreIntoRequest, Error> {
     let Login { username, password, tls, tls_ca } = login(&args.login)?;
-    let target = if args.into.contains('/') { Target::Host(args.into) } else { Target::Address(args.into) };
+    let target = match (args.into.contains('/'), args.into.contains(':')) {
+        (true, _) => Target::Host(args.into),
+        (false, true) => Target::Address(args.into),
+        (false, false) => Target::ClusterId(args.into),
+    };
+    let keys = by_key(args.keys, matches!(target, Target::ClusterId(_)));
     Ok(own::RestoreIntoRequest {
         backup_id: args.id,
         target: Some(target),
@@ -45,7 +51,28 @@ fn request(args: RestoreBackup) -> Result<own::RestoreIntoRequest, Error> {
         allow_replicas: args.consent.allow_replicas,
         tls,
         tls_ca,
-        ..Default::default()
+        method: if keys.is_some() { Method::Keys } else { Method::Feed }.into(),
+        keys,
+    })
+}
+
+/// What is restored by key, when that is meant.
+fn by_key(args: ByKey, is_cluster: bool) -> Option<own::KeySelection> {
+    let ByKey { by_key, databases, patterns, types, on_conflict, dry_run, rate } = args;
+    let on_conflict = on_conflict.map(|policy| match policy {
+        OnConflict::Fail => Conflict::Fail,
+        OnConflict::Skip => Conflict::Skip,
+        OnConflict::Replace => Conflict::Replace,
+    });
+    let is_meant = by_key || is_cluster || dry_run || on_conflict.is_some() || rate.is_some();
+    let is_selected = !databases.is_empty() || !patterns.is_empty() || !types.is_empty();
+    (is_meant || is_selected).then(|| own::KeySelection {
+        databases,
+        patterns,
+        types,
+        on_conflict: on_conflict.unwrap_or(Conflict::Fail).into(),
+        dry_run,
+        bytes_per_second: rate.unwrap_or(0),
     })
 }
 
@@ -69,5 +96,24 @@ mod tests {
         let host = asked("redkeep backup restore b --into main/10.0.0.1:6379 --overwrite 0 --shard shard2 --allow-replicas --tls");
         assert_eq!(host.target, Some(Target::Host("main/10.0.0.1:6379".to_owned())));
         assert_eq!((host.overwrite, host.overwrite_keys, host.shard_name.as_str(), host.allow_replicas, host.tls), (true, 0, "shard2", true, true));
+    }
+
+    #[test]
+    fn a_flag_of_keys_or_a_cluster_means_by_key() {
+        assert_eq!(asked("redkeep backup restore b --into 127.0.0.1:6379").method(), Method::Feed);
+        let cluster = asked("redkeep backup restore b --into main --on-conflict replace");
+        assert_eq!((cluster.target.clone(), cluster.method()), (Some(Target::ClusterId("main".to_owned())), Method::Keys));
+        assert_eq!(cluster.keys.map(|keys| keys.on_conflict()), Some(Conflict::Replace));
+        let some = asked("redkeep backup restore b --into 127.0.0.1:6379 --pattern a* --pattern b --type hash --database 3 --dry-run --rate 1000");
+        let expected = own::KeySelection {
+            databases: vec![3],
+            patterns: vec!["a*".to_owned(), "b".to_owned()],
+            types: vec!["hash".to_owned()],
+            on_conflict: Conflict::Fail.into(),
+            dry_run: true,
+            bytes_per_second: 1000,
+        };
+        assert_eq!((some.method(), some.keys), (Method::Keys, Some(expected)));
+        assert!(Cli::try_parse_from("redkeep backup restore b --into a:1 --overwrite 3 --by-key".split(' ')).is_err());
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! One heartbeat renews the lease, reports progress and hears a cancellation.
 
-use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, plan, record, restore, restore_cluster, restore_keys, verify};
+use super::{Inner, LEASE, RENEW, adopt, backup, copy, export, import, lock, plan, record, restore, restore_cluster, verify};
 use crate::artifacts::Folder;
 use crate::backup::BackupId;
 use crate::cluster::Timestamp;
 use crate::failure::{Failure, Reason};
-use crate::operation::{Epoch, Fault, Left, Method, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step, Written};
+use crate::operation::{Epoch, Fault, Left, Operation, OperationId, Outcome, Progress, Publication, ShardProgress, Spec, State, Step, Written};
 use crate::snapshot::{Meter, Waits};
 use crate::store::{self, Completion};
 use crate::telemetry::metrics::{FENCED, HAND_BACKS, RETRIES, STEP_SECONDS, WINDOW_WAITS};
@@ -259,6 +259,7 @@ pub(super) async fn run(inner: Arc<Inner>, operation: Operation) {
             left: operation.progress.left.clone(),
             written: operation.progress.written.clone(),
             shards: operation.progress.shards.iter().map(|shard| (shard.clone(), None)).collect(),
+            written: operation.progress.written.clone(),
             ..Live::default()
         }),
     });
@@ -282,11 +283,6 @@ pub(super) async fn run(inner: Arc<Inner>, operation: Operation) {
     inner.drill_due.notify_one();
 }
 
-/// No call accepts such work.
-fn unbuilt() -> End {
-    End::Failed(Failure::new(Reason::Internal, "this work is not built"))
-}
-
 async fn work(context: &Context) -> End {
     let running = &context.running;
     let doing = async {
@@ -302,10 +298,6 @@ async fn work(context: &Context) -> End {
             Spec::ForgetCluster => adopt::forget(context),
             Spec::UndeleteBackup => record::undelete(context).await,
             Spec::VerifyBackup { level } => verify::run(context, *level).await,
-            Spec::RestoreInto(target) => match &target.method {
-                Method::Keys(keys) => restore_keys::run(context, target, keys).await,
-                Method::Feed => unbuilt(),
-            },
             Spec::RestoreInto(target) => restore::run(context, target).await,
             Spec::UpdateCluster(changes) => plan::update_cluster(context, changes).await,
             Spec::CreatePolicy(policy) => plan::create_policy(context, policy).await,

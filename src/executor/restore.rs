@@ -7,7 +7,7 @@
 use super::attempt::{Context, End};
 use super::backup::internal;
 use super::stored::{self, Stored};
-use super::{Caller, Executor, fault};
+use super::{Caller, Executor, fault, restore_keys};
 use crate::artifacts::manifest::ShardManifest;
 use crate::backup::BackupId;
 use crate::cluster::{Role, Trust};
@@ -128,7 +128,7 @@ fn trusting(trust: Option<&Trust>) -> Result<Option<Tls>, redis::tls::BadTls> {
 pub(super) async fn run(context: &Context, target: &RestoreTarget) -> End {
     let ended = match &target.method {
         Method::Feed => feed(context, target).await,
-        Method::Keys(_) => Err(internal("a restore by key is not built")),
+        Method::Keys(keys) => Ok(restore_keys::run(context, target, keys).await),
     };
     match ended {
         // The store told the work to stop before the heartbeat did.
@@ -265,7 +265,8 @@ fn refused(what: String) -> End {
 }
 
 /// How the target is reached, and what is known of it beside its own word.
-async fn dial(context: &Context, target: &RestoreTarget) -> Result<(Target, Rules), End> {
+/// The server that is meant, and what it may be.
+pub(super) async fn dial(context: &Context, target: &RestoreTarget) -> Result<(Target, Rules), End> {
     let rules = Rules { overwrite: target.overwrite, allow_replicas: target.allow_replicas, ..Rules::default() };
     match &target.place {
         Place::Cluster(_) => Err(refused("a whole cluster is restored by key".to_owned())),
@@ -305,7 +306,7 @@ fn login(context: &Context, id: OperationId, login: &Login) -> Result<Credential
 }
 
 /// What a failure means, told with the state of the target.
-fn failed(context: &Context, error: &restore::Error, state: &str) -> End {
+pub(super) fn failed(context: &Context, error: &restore::Error, state: &str) -> End {
     let told = |reason| Failure::new(reason, format!("{error}; {state}"));
     match error {
         restore::Error::Target(fault) => {

@@ -16,13 +16,14 @@ mod target;
 
 use super::attempt::{Context, End};
 use super::backup::internal;
-use super::fault;
 use super::stored::{self, Stored};
+use super::{fault, restore};
 use crate::artifacts::manifest::ShardManifest;
 use crate::failure::{Failure, Reason};
-use crate::operation::{Conflict, Fault, Keys, Outcome, Response, RestoreResult, RestoreTarget, ShardProgress, Step, Written};
+use crate::operation::{Conflict, Keys, Outcome, Response, RestoreResult, RestoreTarget, ShardProgress, Step, Written};
 use crate::rdb::{SlotSet, Type};
 use crate::redis::keys::{self, Counts, REDIRECTIONS, Writer};
+use crate::restore::Error;
 use crate::snapshot::{Meter, Pace};
 use crate::store::Completion;
 use crate::telemetry::crash_point;
@@ -83,6 +84,15 @@ async fn attempt(context: &Context, target: &RestoreTarget, keys: &Keys) -> Resu
         );
     }
     Ok(End::Done(Box::new(Completion { outcome: Outcome::Succeeded(Response::Restored(Box::new(result))), backup: None })))
+}
+
+/// What attempts before have done, in words.
+fn so_far(context: &Context) -> String {
+    words(context.operation.progress.written.as_ref().map_or(0, |written| written.result.keys))
+}
+
+fn words(keys: u64) -> String {
+    if keys == 0 { "nothing was written".to_owned() } else { format!("{keys} keys were written before") }
 }
 
 /// The shards that are meant.
@@ -196,27 +206,20 @@ impl<'a> Work<'a> {
 
     /// What it means that the writing stopped after so much was done.
     fn end(&self, stop: Stop, done: &RestoreResult) -> End {
-        let so_far = if self.keys.dry_run { "nothing was written".to_owned() } else { format!("{} keys were written before", done.keys) };
+        let so_far = words(if self.keys.dry_run { 0 } else { done.keys });
         let failed = |reason, what: String| End::Failed(Failure::new(reason, format!("{what}; {so_far}")));
         match stop {
             Stop::Ended(end) => end,
-            Stop::Storage(error) => fault::stored(&self.context.operation, &error),
+            Stop::Storage(error) => restore::failed(self.context, &Error::Artifact(error), &so_far),
             Stop::Changed => failed(Reason::StorageCorrupt, "the artifact is not the one any more that was checked at the beginning".to_owned()),
             Stop::Conflict(database) => failed(
                 Reason::TargetExists,
                 format!("the target has a key of the backup already, in database {database}; restore with the policy SKIP or REPLACE, or into an empty target"),
             ),
             Stop::Library => failed(Reason::TargetExists, "the target has a library of functions of the backup already".to_owned()),
-            Stop::Writing(keys::Error::Server(error)) => match fault::source(&self.context.operation, &error) {
-                End::Failed(failure) => failed(failure.reason, failure.message),
-                End::Retry { failure, wait, .. } => {
-                    let failure = Failure::new(failure.reason, format!("{failure}; {so_far}"));
-                    End::Retry { fault: Fault::Source, failure, wait }
-                }
-                end => end,
-            },
-            Stop::Writing(error @ keys::Error::Full { .. }) => failed(Reason::SourceMemory, error.to_string()),
-            Stop::Writing(error @ (keys::Error::Refused { .. } | keys::Error::Elsewhere { .. })) => failed(Reason::SourceVersion, error.to_string()),
+            Stop::Writing(keys::Error::Server(error)) => restore::failed(self.context, &Error::Target(error), &so_far),
+            Stop::Writing(error @ keys::Error::Full { .. }) => failed(Reason::TargetMemory, error.to_string()),
+            Stop::Writing(error @ (keys::Error::Refused { .. } | keys::Error::Elsewhere { .. })) => failed(Reason::TargetVersion, error.to_string()),
         }
     }
 }

@@ -29,6 +29,7 @@ mod rebuild;
 mod recovery;
 mod rest;
 mod restore;
+mod restore_keys;
 mod retention;
 mod schedule;
 mod storage;

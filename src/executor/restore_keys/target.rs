@@ -1,20 +1,21 @@
 //! The servers that take the keys, and whether they can: all of it is asked before anything is written.
 
+use super::so_far;
 use super::survey::Survey;
 use crate::backup::{Backup, Shard};
-use crate::cluster::{ClusterId, Role, Trust};
+use crate::cluster::{ClusterId, Role};
 use crate::executor::attempt::{Context, End};
-use crate::executor::fault;
+use crate::executor::restore::{dial, failed};
 use crate::failure::{Failure, Reason};
 use crate::fleet::PREFLIGHT_TIMEOUT;
-use crate::operation::{Login, Place, RestoreTarget};
+use crate::operation::{Place, RestoreTarget};
 use crate::redis::connection::{Connection, Reply};
 use crate::redis::engines::{Brand, Engine, Need, Version, needed};
 use crate::redis::facts::{self, Facts};
 use crate::redis::keys::{Nodes, payload_bytes};
-use crate::redis::tls::{Authorities, Tls};
 use crate::redis::topology::{Start, Topology, ask};
-use crate::redis::{Address, Credentials, Error, Password, Target};
+use crate::redis::{Error, Target};
+use crate::restore;
 use std::path::PathBuf;
 
 /// Longest argument that servers take where they do not tell: their default of `proto-max-bulk-len`, in bytes.
@@ -29,7 +30,7 @@ pub(super) struct Goal {
 
 /// Finds the servers.
 pub(super) async fn find(context: &Context, target: &RestoreTarget) -> Result<Goal, End> {
-    let told = |error: &Error| fault::source(&context.operation, error);
+    let told = |error: &Error| told(context, error);
     match &target.place {
         Place::Cluster(id) => cluster(context, &look(context, id).await?),
         Place::Host { cluster_id, host_name } => {
@@ -42,48 +43,38 @@ pub(super) async fn find(context: &Context, target: &RestoreTarget) -> Result<Go
                 Err(error) => Err(told(error)),
             }
         }
-        Place::Address(address) => {
-            let address: Address = address.parse().map_err(|_| refused(format!("{address} is no address")))?;
-            let (credentials, tls) = login(context, target)?;
-            let server = Target { name: address.to_string(), address: address.clone(), credentials: credentials.clone(), tls: tls.clone() };
+        Place::Address(_) => {
+            let (server, _) = dial(context, target).await?;
             let facts = ask(&server, PREFLIGHT_TIMEOUT).await.map_err(|error| told(&error))?;
             if !facts.cluster_mode {
                 return alone(server, facts);
             }
-            let start = Start { nodes: vec![address], credentials, tls, ..Start::default() };
+            let start = Start {
+                nodes: vec![server.address],
+                credentials: server.credentials,
+                tls: server.tls,
+                // The others of its cluster get the credentials where it could have been named itself.
+                allowed: context.inner.options.restore.allow.clone(),
+                ..Start::default()
+            };
             cluster(context, &Topology::discover(&start, PREFLIGHT_TIMEOUT).await)
         }
     }
 }
 
+/// What a failure of a server means before anything is written by this attempt.
+fn told(context: &Context, error: &Error) -> End {
+    failed(context, &restore::Error::Target(error.clone()), &so_far(context))
+}
+
 async fn look(context: &Context, id: &ClusterId) -> Result<Topology, End> {
     let gone = || End::Failed(Failure::new(Reason::Gone, format!("cluster {id} is not known any more")));
     let definition = context.inner.fleet.get(id).ok_or_else(gone)?;
-    let mut topology = definition.look(PREFLIGHT_TIMEOUT).await.map_err(|fault| End::Failed(Failure::new(Reason::SourceCredentials, fault.to_string())))?;
+    let mut topology = definition.look(PREFLIGHT_TIMEOUT).await.map_err(|fault| End::Failed(Failure::new(Reason::TargetCredentials, fault.to_string())))?;
     if let (Some(trouble), true) = (topology.trouble.pop(), topology.hosts.is_empty()) {
-        return Err(fault::source(&context.operation, &trouble));
+        return Err(told(context, &trouble));
     }
     Ok(topology)
-}
-
-/// How a server at an address is logged in to.
-fn login(context: &Context, target: &RestoreTarget) -> Result<(Credentials, Option<Tls>), End> {
-    let Login { username, password, trust } = &target.login;
-    let password = match (password, context.inner.fleet.key()) {
-        (None, _) => None,
-        (Some(sealed), Some(key)) => {
-            let open = key.open(&["password of a restore", &target.place.to_string()], sealed);
-            Some(Password::new(open.map_err(|fault| refused(format!("the password of the target does not open: {fault}")))?))
-        }
-        (Some(_), None) => return Err(refused("the password of the target is sealed, and the configuration names no key for it".to_owned())),
-    };
-    let tls = match trust {
-        None => None,
-        Some(Trust::System) => Some(Tls::new(Authorities::System, None)),
-        Some(Trust::Authorities(pem)) => Some(Tls::new(Authorities::Own(pem.as_bytes()), None)),
-    };
-    let tls = tls.transpose().map_err(|fault| refused(format!("the certificate of the target {fault}")))?;
-    Ok((Credentials { username: username.clone(), password }, tls))
 }
 
 /// A server that stands alone, or with replicas of its own: they follow it.
@@ -97,7 +88,7 @@ fn alone(target: Target, facts: Facts) -> Result<Goal, End> {
 
 /// All that takes writes of a cluster, in cluster mode or not.
 fn cluster(context: &Context, topology: &Topology) -> Result<Goal, End> {
-    let told = |error: &Error| fault::source(&context.operation, error);
+    let told = |error: &Error| told(context, error);
     let silent = |topology: &Topology| {
         let error = topology.hosts.iter().find_map(|seen| seen.facts.as_ref().err().cloned());
         let skipped = topology.skipped.first().map(|skipped| format!("{} was not asked: {}", skipped.address, skipped.reason));
@@ -135,7 +126,7 @@ impl Goal {
     pub(super) fn check_versions(&self, context: &Context, row: &Backup, shards: &[&Shard]) -> Result<(), End> {
         for (target, facts) in &self.primaries {
             if facts.loading {
-                return Err(fault::source(&context.operation, &Error::NotReady { host: target.name.clone(), what: "it is loading its data".to_owned() }));
+                return Err(told(context, &Error::NotReady { host: target.name.clone(), what: "it is loading its data".to_owned() }));
             }
             let brand = match facts.engine {
                 facts::Engine::Redis => Brand::Redis,
@@ -148,8 +139,8 @@ impl Goal {
             for shard in shards {
                 let need = Need { minimum: shard.minimum.clone(), engine: shard.engine.clone(), version: shard.engine_version.clone() };
                 if !engine.fits(&need) {
-                    let what = format!("{} is {engine}, and backup {} needs {}; nothing was written", target.name, row.id, needed(&need));
-                    return Err(End::Failed(Failure::new(Reason::SourceVersion, what)));
+                    let what = format!("{} is {engine}, and backup {} needs {}; {}", target.name, row.id, needed(&need), so_far(context));
+                    return Err(End::Failed(Failure::new(Reason::TargetVersion, what)));
                 }
             }
         }
@@ -158,7 +149,7 @@ impl Goal {
 
     /// Asks every server whether it has the databases and takes the longest value.
     pub(super) async fn check_room(&self, context: &Context, survey: &[Survey]) -> Result<(), End> {
-        let told = |error: &Error| fault::source(&context.operation, error);
+        let told = |error: &Error| told(context, error);
         let highest = survey.iter().map(|survey| survey.highest_database).max().unwrap_or(0);
         let (longest, database) = survey.iter().map(|survey| survey.longest).max().unwrap_or((0, 0));
         for (target, _) in &self.primaries {
@@ -167,15 +158,17 @@ impl Goal {
                 && let Reply::Error(_) = connection.command(&[b"SELECT", highest.to_string().as_bytes()]).await.map_err(|error| told(&error))?
             {
                 return Err(refused(format!(
-                    "{} has no database {highest}, of which the backup has keys; leave it out by naming the databases that are meant; nothing was written",
-                    target.name
+                    "{} has no database {highest}, of which the backup has keys; leave it out by naming the databases that are meant; {}",
+                    target.name,
+                    so_far(context)
                 )));
             }
             let limit = bulk_limit(&mut connection).await.map_err(|error| told(&error))?;
             if payload_bytes(longest) > limit {
                 return Err(refused(format!(
-                    "a value in database {database} has {longest} bytes, and {} takes none of more than {limit} (proto-max-bulk-len); nothing was written",
-                    target.name
+                    "a value in database {database} has {longest} bytes, and {} takes none of more than {limit} (proto-max-bulk-len); {}",
+                    target.name,
+                    so_far(context)
                 )));
             }
         }
@@ -192,5 +185,5 @@ async fn bulk_limit(connection: &mut Connection) -> Result<u64, Error> {
 
 /// What stands against the target, and will not pass.
 pub(super) fn refused(what: String) -> End {
-    End::Failed(Failure::new(Reason::SourceRole, what))
+    End::Failed(Failure::new(Reason::TargetRefused, what))
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backup::BackupId;
-use crate::operation::{Door, OperationId, Spec, Tally};
+use crate::operation::{Door, OperationId, Spec, Tally, Written};
 use chrono::{DateTime, Utc};
 
 fn at(seconds: i64) -> Timestamp {
@@ -337,4 +337,22 @@ fn an_attempt_goes_on_until_it_is_told_otherwise() {
     operation.apply(Event::Cancel, at(1)).unwrap();
     assert_eq!(operation.goes_on(Epoch(1)), Err(Refused::Cancelling));
     assert!(!queued().is_leased(Epoch(0), at(0)));
+}
+
+#[test]
+fn what_a_restore_may_have_sent_outlives_attempts_and_is_never_told_to_be_less() {
+    let told = |pass, offset, sent| Progress { written: Some(Box::new(Written { pass, offset, sent, ..Written::default() })), ..Progress::default() };
+    let mut operation = running(Step::Load);
+    let mut tell = |progress| {
+        let epoch = operation.epoch;
+        operation.apply(Event::Progress { epoch, progress }, at(2)).unwrap();
+        operation.progress.written.as_deref().map(|written| (written.pass, written.offset, written.sent))
+    };
+    assert_eq!(tell(told(0, 5, 100)), Some((0, 5, 100)));
+    assert_eq!(tell(told(0, 50, 100)), Some((0, 50, 100)));
+    assert_eq!(tell(told(0, 60, 90)), Some((0, 50, 100)));
+    assert_eq!(tell(Progress::default()), Some((0, 50, 100)));
+    assert_eq!(tell(told(1, 0, 0)), Some((1, 0, 0)));
+    claim(&mut operation, 60).unwrap();
+    assert_eq!(operation.progress, told(1, 0, 0));
 }
