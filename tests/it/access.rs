@@ -18,10 +18,13 @@ use tonic::{Code, Status};
 /// `[auth]` with the token file that [`Folk::new`] makes.
 pub const TOKENS: &str = "mode = \"tokens\"\nfile = \"tokens\"";
 
+/// Lines of a cluster of the folder `shop`, which has a policy.
+const SHOP: &str = "folder_id = \"shop\"\n[[clusters.policies]]\nname = \"weekly\"\ndays_of_week = \"sun\"\nretain_days = 7";
+
 /// A setup whose cluster `main` is in the folder `shop`, and whose cluster `press` is in `news`.
 async fn two_folders() -> ([ScriptedRedis; 2], Setup) {
     let sources = [ScriptedRedis::willing().await, ScriptedRedis::willing().await];
-    let setup = Setup::new().executor("drain", "\"0s\"").cluster_apart("main", &sources[0].address(), "folder_id = \"shop\"").cluster_apart(
+    let setup = Setup::new().executor("drain", "\"0s\"").cluster_apart("main", &sources[0].address(), SHOP).cluster_apart(
         "press",
         &sources[1].address(),
         "folder_id = \"news\"",

@@ -441,12 +441,29 @@ async fn planted_faults_of_clusters_are_found() {
         edit(folder.path(), |tree| tree.insert(&key, value).unwrap());
     }
     let record = |row: &Adopted| super::super::row::encode("cluster", row).unwrap();
+    let policy = |cluster: &str, id: &str| {
+        let (id, name, cluster_id) = (id.to_owned(), id.to_owned(), cluster.parse().unwrap());
+        let policy = crate::cluster::policy::Policy {
+            id,
+            cluster_id,
+            name,
+            description: String::new(),
+            created_at: Clock::system().now(),
+            cron: Default::default(),
+            retain_days: 7,
+        };
+        super::super::row::encode("retention policy", &policy).unwrap()
+    };
     let wrong = [
         (keys::cluster(&done), record(&row("done", true))),
         (keys::cluster(&queued), record(&row("queued", false))),
         (keys::cluster(&queued), record(&row("other", true))),
         (keys::cluster_to_be(&queued), record(&row("queued", false))),
         (keys::cluster_to_be(&"other".parse().unwrap()), record(&row("other", false))),
+        // A policy without its cluster, one under another's key, and a schedule that cannot be read.
+        (keys::policy(&"other".parse().unwrap(), "p"), policy("other", "p")),
+        (keys::policy(&done, "p"), policy("done", "q")),
+        (keys::planned(&done), super::super::row::encode("schedule of a cluster", &7).unwrap()),
     ];
     for (key, value) in wrong {
         let before = edit(folder.path(), |tree| tree.insert(&key, value).unwrap());

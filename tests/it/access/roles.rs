@@ -72,6 +72,8 @@ fn things(backup_id: &str, operation_id: &str) -> BTreeMap<&'static str, String>
         ("name", "stolen"),
         ("bucket", "reports"),
         ("path", "stolen"),
+        ("policy_id", "weekly"),
+        ("policy_name", "stolen"),
     ];
     things.into_iter().map(|(field, value)| (field, value.to_owned())).collect()
 }
