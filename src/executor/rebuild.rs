@@ -84,6 +84,7 @@ fn add(row: &mut Backup, facts: &Facts, newest_facts: u64, spared_until: Timesta
     row.suspicion = facts.suspicion.clone();
     row.proofs = facts.proofs.iter().take(Backup::PROOFS).cloned().collect();
     row.undeleted_at = facts.undeleted_at;
+    row.expiry_by_hand = facts.expiry_by_hand;
     if facts.proofs.iter().any(|proof| proof.level == Level::Loaded) {
         row.level = row.level.max(Some(Level::Loaded));
         row.shards.iter_mut().for_each(|shard| shard.level = shard.level.max(Level::Loaded));

@@ -11,7 +11,7 @@ use crate::support::server::RedisServer;
 use crate::support::service::{Clients, OPERATION, Setup, error_of};
 use crate::support::{compare, data, load};
 use redkeep::pb::own;
-use redkeep::pb::own::backup::State;
+use redkeep::pb::own::backup::{Level, State};
 use redkeep::store::sled::verify;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -141,10 +141,11 @@ fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
 #[tokio::test]
 async fn what_is_damaged_or_half_is_told_and_left_alone() {
     let source = ScriptedRedis::willing().await;
-    let service = Setup::new().executor("delete_grace", "\"1h\"").cluster("main", &[&source.address()], "").start().await;
+    let setup = Setup::new().executor("delete_grace", "\"1h\"").cluster("main", &[&source.address()], "backup_retain_period_days = 1");
+    let service = setup.start().await;
     let clients = &service.clients;
     let mut made = Vec::new();
-    for name in ["whole", "cut", "flipped", "lost", "garbled", "half", "foreign", "facts", "brought-back", "twice", "twin"] {
+    for name in ["whole", "cut", "flipped", "lost", "garbled", "half", "foreign", "facts", "brought-back", "twice", "twin", "planned", "decided"] {
         made.push(clients.take("main", name).await);
     }
     let id = |name: &str| made.iter().find(|backup| backup.name == name).unwrap().id.clone();
@@ -176,6 +177,23 @@ async fn what_is_damaged_or_half_is_told_and_left_alone() {
     }
     edit(&later.join("manifest.json"), |manifest| manifest["epoch"] = json!(2));
     edit(&folder("twin").join("1/manifest.json"), |manifest| manifest["name"] = json!("whole"));
+    // Two scheduled ones; of one a person has decided the end, and a server has loaded it.
+    for name in ["planned", "decided"] {
+        edit(&folder(name).join("1/manifest.json"), |manifest| {
+            manifest["origin"] = json!("automated");
+            manifest["planned_at"] = json!("2026-01-01T00:00:00Z");
+        });
+    }
+    let proof = json!({
+        "level": "loaded", "engine": "redis", "engine_version": "7.2.5", "started_at": "2026-01-02T00:00:00Z", "duration_millis": 5, "keys": 9,
+        "sampled_keys": 9, "operation_id": "an operation"
+    });
+    let facts = json!({
+        "format_version": 1, "backup_id": id("decided"), "revision": 1, "operation_id": "an operation", "written_at": "2026-01-02T00:00:00Z",
+        "name": "decided", "labels": {}, "expires_at": null, "expiry_by_hand": true, "holds": [], "deleted_until": null, "proofs": [proof]
+    });
+    std::fs::create_dir(folder("decided").join("facts")).unwrap();
+    std::fs::write(folder("decided").join("facts/1.json"), facts.to_string()).unwrap();
     std::fs::write(root.join("default/README"), "not ours").unwrap();
     lose_store(&setup);
 
@@ -210,6 +228,11 @@ async fn what_is_damaged_or_half_is_told_and_left_alone() {
     let backup = async |name: &str| service.clients.backup(&id(name)).await.unwrap();
     assert_eq!(backup("facts").await.holds[0].reason, "case 7");
     assert_eq!(backup("twin").await.name, format!("undeleted-{}", id("twin").replace('-', "").split_off(16)));
+    let (planned, decided) = (backup("planned").await, backup("decided").await);
+    let told = |backup: &own::Backup| (backup.planned_at.map(|at| at.seconds), backup.expires_at.map(|at| at.seconds), backup.level(), backup.proofs.len());
+    assert_eq!(told(&planned), (Some(1_767_225_600), Some(1_767_225_600 + 86_400), Level::Walked, 0));
+    assert_eq!(told(&decided), (Some(1_767_225_600), None, Level::Loaded, 1));
+    assert_eq!(decided.shards[0].level(), Level::Loaded);
     // A revision that is taken is passed over.
     let changed = update(&service.clients, own::UpdateBackupRequest { backup_id: id("facts"), name: "changed".into(), ..Default::default() }).await;
     assert_eq!(changed.name, "changed");

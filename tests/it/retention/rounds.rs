@@ -1,17 +1,19 @@
 //! Rounds over rows that lie in a store, by a clock of the test.
 
 use super::SOON;
+use crate::support::service::Setup;
 use crate::support::until;
 use chrono::{TimeDelta, Utc};
 use redkeep::artifacts::{Compression, Options as StorageOptions, SEGMENT_BYTES, Storage};
 use redkeep::backup::retention::{Keep, Verdict};
 use redkeep::backup::{Backup, BackupId, Hold, Level, Origin, State, Suspicion};
 use redkeep::cluster::{ClusterId, FolderId, Timestamp};
-use redkeep::executor::{Caller, Executor, Expiry, Options, Planned, RETENTION, Unexpired};
+use redkeep::executor::{Caller, Draft, Executor, Expiry, Options, Planned, RETENTION, Unexpired};
+use redkeep::failure::{Failure, Reason};
 use redkeep::fleet::Fleet;
-use redkeep::operation::{Door, Spec, State as OperationState};
+use redkeep::operation::{Door, Outcome, Spec, State as OperationState};
 use redkeep::store::sled::{Options as SledOptions, SledStore};
-use redkeep::store::{Clock, OperationFilter, Store};
+use redkeep::store::{Clock, Completion, OperationFilter, Store, Zones};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,8 +31,18 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Nothing runs before [`Keeper::run`].
+    /// No cluster is known. Nothing runs before [`Keeper::run`].
     fn new(expiry: Expiry) -> Self {
+        Self::with(expiry, Fleet::new([]))
+    }
+
+    /// The cluster `main` is known; `plan` are lines of its section.
+    fn of(expiry: Expiry, plan: &str) -> Self {
+        let file = Setup::new().cluster("main", &["127.0.0.1:1"], plan);
+        Self::with(expiry, Fleet::new(redkeep::config::load(Some(&file.write()), &[]).unwrap().clusters))
+    }
+
+    fn with(expiry: Expiry, fleet: Fleet) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ahead = Arc::new(Mutex::new(TimeDelta::zero()));
         let moved = Arc::clone(&ahead);
@@ -39,7 +51,7 @@ impl Keeper {
         let root = folder.path().join("artifacts").into();
         let storage = Storage::open(StorageOptions { root, folders: BTreeMap::new(), compression: Compression::None, segment_bytes: SEGMENT_BYTES }).unwrap();
         let options = Options { delete_grace: DAY, expiry: Expiry { clock, ..expiry }, drain: Duration::ZERO, ..Options::default() };
-        let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, Arc::new(Fleet::new([])), storage, options);
+        let executor = Executor::new(Arc::clone(&store) as Arc<dyn Store>, Arc::new(fleet), storage, options);
         Self { executor, store, ahead, folder, stop: CancellationToken::new() }
     }
 
@@ -213,17 +225,58 @@ async fn what_reads_a_backup_keeps_it() {
     assert!(again.iter().all(|planned| planned.operation_id.is_none()), "{again:?}");
 }
 
+/// Lets a backup be a scheduled one of its day.
+fn scheduled(row: &mut Backup) {
+    (row.origin, row.planned_at) = (Origin::Automated, Some(row.created_at));
+}
+
+/// Goal: scheduled backups go by the plan of their cluster, whatever it was when they were taken. Method: the same rows under plans that
+/// change; and when the cluster is not known any more, by the end that each has itself.
 #[tokio::test]
-async fn failed_scheduled_ones_go_by_their_age() {
+async fn scheduled_ones_go_by_the_plan_of_their_cluster() {
+    for (plan, expected) in [
+        ("backup_retain_period_days = 7\nkeep_last = 3", ["age", "age", "keep_last", "keep_last", "last_good", "endless"]),
+        ("backup_retain_period_days = 7", ["age", "age", "age", "age", "last_good", "endless"]),
+        ("backup_retain_period_days = 19", ["age", "age", "young", "young", "young", "endless"]),
+        ("keep_last = 1", ["endless"; 6]),
+    ] {
+        let keeper = Keeper::of(by_hand(), plan);
+        for (name, days) in [("a", 40), ("b", 20), ("c", 18), ("d", 16), ("e", 14)] {
+            keeper.put("main", name, days, scheduled).await;
+        }
+        keeper.put("main", "manual", 50, |_| {}).await;
+        let told: Vec<_> = keeper.plan("main").await.iter().map(|(_, verdict)| verdict.words().1).collect();
+        assert_eq!(told, expected, "{plan}");
+    }
     let keeper = Keeper::new(by_hand());
-    keeper.put("main", "good", 9, |_| {}).await;
-    keeper
-        .put("main", "planned", 8, |row| {
-            row.origin = Origin::Automated;
-            ended(1)(row);
-        })
-        .await;
-    assert_eq!(words(&keeper.plan("main").await), [("good", "endless"), ("planned", "last_good")]);
+    keeper.put("main", "a", 40, scheduled).await;
+    let over = |row: &mut Backup| {
+        scheduled(row);
+        ended(1)(row);
+    };
+    keeper.put("main", "b", 20, over).await;
+    keeper.put("main", "c", 10, over).await;
+    assert_eq!(words(&keeper.plan("main").await), [("a", "endless"), ("b", "age"), ("c", "last_good")]);
+}
+
+/// Goal: what has failed goes by its age, too, and at once, as nothing is stored of it. Method: a creation that fails.
+#[tokio::test]
+async fn what_failed_goes_by_its_age() {
+    let keeper = Keeper::of(by_hand(), "");
+    let good = keeper.put("main", "good", 9, |_| {}).await;
+    let cluster = keeper.executor.fleet().get(&"main".parse().unwrap()).unwrap();
+    let draft = Draft { name: "failed".parse().unwrap(), labels: Default::default(), expires_at: Some(keeper.now() - TimeDelta::hours(1)) };
+    let caller = Caller { subject: "me".to_owned(), key: None };
+    let failed = keeper.executor.create_backup(&cluster, Door::Redkeep, draft, caller).await.unwrap().backup_id.unwrap();
+    assert_eq!(keeper.plan("main").await["failed"], Verdict::Keep(Keep::Creating));
+    let claimed = keeper.store.claim(&Zones::default(), DAY).await.unwrap().0.unwrap().operation;
+    let outcome = Outcome::Failed(Failure::new(Reason::SourceUnreachable, "nobody answers"));
+    keeper.store.complete(claimed.id, claimed.epoch, Completion { outcome, backup: None }).await.unwrap();
+    assert_eq!(words(&keeper.plan("main").await), [("failed", "failed"), ("good", "endless")]);
+    keeper.expire("main").await.unwrap();
+    keeper.run();
+    until("the row is gone", SOON, async || keeper.store.backup(failed).await.err()).await;
+    assert!(keeper.row(good).await.is_available());
     // Of another folder nothing is told, and of another cluster.
     assert!(keeper.executor.plan_expiry(&"second".parse().unwrap(), &"main".parse().unwrap()).await.unwrap().is_empty());
     assert!(keeper.plan("other").await.is_empty());
