@@ -71,8 +71,6 @@ pub enum Reason {
     LocalRoom,
     /// A server of this machine does not start, load or join as it should.
     LocalServer,
-    /// No server program of this machine can load the dump.
-    EngineMissing,
     /// A proof would take more memory, disk or time than it may.
     DrillLimits,
     /// A real server did not load the dump, or has something else after it.
@@ -91,7 +89,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 37] = [
         Self::SourceUnreachable,
         Self::SourceCredentials,
         Self::SourceCertificate,
@@ -122,7 +120,6 @@ impl Reason {
         Self::NoEngine,
         Self::LocalRoom,
         Self::LocalServer,
-        Self::EngineMissing,
         Self::DrillLimits,
         Self::NotProved,
         Self::DeadlineExceeded,
@@ -165,7 +162,6 @@ impl Reason {
             Self::NoEngine => "NO_ENGINE",
             Self::LocalRoom => "LOCAL_ROOM",
             Self::LocalServer => "LOCAL_SERVER",
-            Self::EngineMissing => "ENGINE_MISSING",
             Self::DrillLimits => "DRILL_LIMITS",
             Self::NotProved => "NOT_PROVED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",

@@ -259,7 +259,6 @@ pub(super) async fn run(inner: Arc<Inner>, operation: Operation) {
             left: operation.progress.left.clone(),
             written: operation.progress.written.clone(),
             shards: operation.progress.shards.iter().map(|shard| (shard.clone(), None)).collect(),
-            written: operation.progress.written.clone(),
             ..Live::default()
         }),
     });

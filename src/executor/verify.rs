@@ -145,7 +145,7 @@ async fn load(context: &Context, source: &Stored) -> Result<Found, End> {
     let memory_bytes = options.memory_limit.unwrap_or_else(half_of_memory);
     let mut chosen: Vec<Engine> = Vec::with_capacity(source.manifest.shards.len());
     for shard in &source.manifest.shards {
-        let engine = engines::choose(&engines, &need(shard)).map_err(|what| failed(Reason::EngineMissing, format!("{}: {what}", shard.name)))?;
+        let engine = engines::choose(&engines, &need(shard)).map_err(|what| failed(Reason::NoEngine, format!("{}: {what}", shard.name)))?;
         let needed = shard.used_memory_bytes.max(shard.size_bytes.saturating_add(BARE_BYTES));
         if needed > memory_bytes {
             return Err(failed(
@@ -318,10 +318,10 @@ fn refusal_end(shard: &ShardManifest, refusal: &Refusal) -> End {
     let modules = shard.walk.minimum.as_ref().map(|minimum| minimum.modules.join(", ")).unwrap_or_default();
     let needed = if modules.is_empty() { String::new() } else { format!("; it needs modules with the types {modules}") };
     let reason = match refusal {
-        Refusal::Start { .. } => Reason::EngineMissing,
+        Refusal::Start { .. } => Reason::NoEngine,
         Refusal::Ended { .. } if modules.is_empty() => Reason::NotProved,
         // A server with the modules may load it.
-        Refusal::Ended { .. } => Reason::EngineMissing,
+        Refusal::Ended { .. } => Reason::NoEngine,
         Refusal::Exhausted { .. } | Refusal::Memory { .. } => Reason::DrillLimits,
     };
     failed(reason, format!("{}: {refusal}{needed}", shard.name))

@@ -36,7 +36,7 @@ async fn without_a_fitting_program_it_says_what_would_do() {
     let service = setup.start().await;
     let taken = service.clients.take("main", "first").await;
     let (reason, message) = refused(&service.clients, &taken, Level::Loaded).await;
-    assert!(reason == "ENGINE_MISSING" && message.contains("none was found") && message.contains("[engines] programs"), "{reason}: {message}");
+    assert!(reason == "NO_ENGINE" && message.contains("none was found") && message.contains("[engines] programs"), "{reason}: {message}");
     service.stop().await;
 }
 
