@@ -343,15 +343,8 @@ fn an_attempt_goes_on_until_it_is_told_otherwise() {
 fn what_a_restore_has_left_outlives_the_attempt_and_its_login_does_not_outlive_the_end() {
     // Goal: a crash forgets nothing of a target that was changed, and no end keeps how it is logged in to.
     let login = Login { username: Some("u".to_owned()), ..Login::default() };
-    let left = Left {
-        feed_host: "127.0.0.1".to_owned(),
-        feed_port: 1,
-        diskless_load: None,
-        keys: 3,
-        run_id: "r".to_owned(),
-        result: None,
-        state: String::new(),
-    };
+    let left =
+        Left { feed_host: "127.0.0.1".to_owned(), feed_port: 1, diskless_load: None, keys: 3, run_id: "r".to_owned(), result: None, state: String::new() };
     let restoring = || {
         let mut operation = queued();
         operation.spec = Spec::RestoreInto(Box::new(RestoreTarget {
