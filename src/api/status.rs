@@ -202,7 +202,9 @@ fn code(reason: Reason) -> Code {
         Reason::SourceCredentials | Reason::SourceCertificate | Reason::TargetCredentials | Reason::TargetCertificate => Code::Unauthenticated,
         Reason::SourcePermission | Reason::StorageDenied | Reason::TargetPermission => Code::PermissionDenied,
         Reason::SourceRole | Reason::SourceVersion | Reason::BackupEncrypted | Reason::NoEngine => Code::FailedPrecondition,
-        Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget | Reason::LocalRoom | Reason::TargetMemory | Reason::DrillLimits => Code::ResourceExhausted,
+        Reason::SourceMemory | Reason::StorageFull | Reason::ForkBudget | Reason::LocalRoom | Reason::TargetMemory | Reason::DrillLimits => {
+            Code::ResourceExhausted
+        }
         Reason::TargetRefused | Reason::TargetNotEmpty | Reason::TargetVersion => Code::FailedPrecondition,
         Reason::SnapshotCorrupt | Reason::StorageCorrupt | Reason::RestoreDiffers | Reason::NotProved => Code::DataLoss,
         Reason::TargetExists => Code::AlreadyExists,
