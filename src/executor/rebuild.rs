@@ -4,7 +4,7 @@
 
 use super::{backup, suspect};
 use crate::artifacts::manifest::{FORMAT_VERSION, Facts, Manifest};
-use crate::backup::{Backup, BackupId, Level, Name, Origin, State};
+use crate::backup::{Backup, BackupId, Name, Origin, State};
 use crate::cluster::{ClusterId, FolderId, Timestamp};
 use crate::store::Lineage;
 
@@ -85,9 +85,10 @@ fn add(row: &mut Backup, facts: &Facts, newest_facts: u64, spared_until: Timesta
     row.proofs = facts.proofs.iter().take(Backup::PROOFS).cloned().collect();
     row.undeleted_at = facts.undeleted_at;
     row.expiry_by_hand = facts.expiry_by_hand;
-    if facts.proofs.iter().any(|proof| proof.level == Level::Loaded) {
-        row.level = row.level.max(Some(Level::Loaded));
-        row.shards.iter_mut().for_each(|shard| shard.level = shard.level.max(Level::Loaded));
+    // As the proofs themselves did when they were recorded.
+    if let Some(reached) = facts.proofs.iter().map(|proof| proof.level).max() {
+        row.shards.iter_mut().for_each(|shard| shard.level = shard.level.max(reached));
+        row.level = row.shards.iter().map(|shard| shard.level).min();
     }
     if let Some(purge_at) = facts.deleted_until.filter(|_| facts.revision == newest_facts) {
         row.state = State::Deleting { purge_at: purge_at.max(spared_until) };
