@@ -465,7 +465,7 @@ pub enum ClusterCommand {
     Forget(ForgetCluster),
     /// Restore a backup to a cluster of its own, on servers that the service starts on its machine.
     ///
-    /// The service must have a folder for such clusters, [local] root in its configuration. Their password lies in the file
+    /// The service must have a folder for such clusters: root in the section `[local]` of its configuration. Their password lies in the file
     /// `password` of the cluster's folder there.
     #[command(after_help = CLUSTER_RESTORE_EXAMPLES)]
     Restore(RestoreCluster),
