@@ -85,7 +85,7 @@ fn an_independent_parser_finds_the_same_keys() {
             };
             let (key, expiry) = match item {
                 RdbValue::SelectDb(index) => {
-                    database = index as u32;
+                    database = index;
                     continue;
                 }
                 RdbValue::String { key, expiry, .. }
