@@ -913,8 +913,8 @@ pub struct Stored {
     /// The endpoint may be spoken to without TLS.
     #[arg(long, help_heading = "Storage")]
     pub allow_http: bool,
-    /// Further keys of a place, as [artifacts] has them, such as access_key_file=secrets/id; may be given several times. Without
-    /// files the environment tells the credentials, and then the machine.
+    /// Further keys of a place, as the section artifacts of a configuration has them, such as access_key_file=secrets/id; may be
+    /// given several times. Without files the environment tells the credentials, and then the machine.
     #[arg(long = "storage", value_name = "KEY=VALUE", value_parser = arguments::label, help_heading = "Storage")]
     pub options: Vec<(String, String)>,
     /// File with the keys that open what is encrypted with age.

@@ -74,11 +74,11 @@ impl Armed {
     ///
     /// # Errors
     ///
-    /// [`Error`], by condition: the target has been changed, and has to be [released](super::release).
+    /// [`Error`], by condition: the target has been changed, and has to be [released](super::release()).
     ///
     /// # Cancel safety
     ///
-    /// If dropped, the feed ends, and the target has to be [released](super::release).
+    /// If dropped, the feed ends, and the target has to be [released](super::release()).
     pub async fn load(self, request: &Request, meter: &Meter) -> Result<Loaded, Error> {
         let Self { feed, mut ready, left } = self;
         if let Some((_, wanted)) = &ready.diskless {

@@ -20,7 +20,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 ///
-/// What the connection or the target says; it has the dump, and may still follow the feed. [`Error::Taken`] for one that was
+/// What the connection or the target says; it has the dump, and may still follow the feed. [`Taken`](super::Error::Taken) for one that was
 /// taken.
 pub async fn finish(target: &Target, left: &Left) -> Result<(), super::Error> {
     match free(target, left).await? {
