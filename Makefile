@@ -25,7 +25,7 @@ help:
 	@echo "make contract schemathesis against /openapi.json (20 minutes; CONTRACT_SECS=120 for two)"
 	@echo "make fuzz    cargo fuzz on framing, walk and manifest, a minute each (FUZZ_SECS=3600 for an hour)"
 	@echo "make mutants 100,000 spoiled dumps, walked and loaded by real servers (MUTANTS=1000 for fewer)"
-	@echo "make bench   backups against redis-cli, zstd and age; readers of the source; requests against bare servers; walks (about 40 minutes)"
+	@echo "make bench   backups against redis-cli, zstd and age; restores against a load at start; readers of the source; requests against bare servers; walks (about 40 minutes)"
 	@echo "make ci      what a change must pass: lint, documentation, tests twice, clients of others, small benches"
 
 # A Redis server and the tools that tests use as outside judges; nothing happens where they are there already.
@@ -83,6 +83,7 @@ bench: servers
 	$(CARGO) bench --bench keys
 	$(CARGO) bench --bench latency
 	$(CARGO) bench --bench requests
+	$(CARGO) bench --bench restore
 	$(CARGO) bench --bench walk
 
 lint:
@@ -105,6 +106,7 @@ ci: tools engines objects lint
 	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench backup
 	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench keys
 	REDKEEP_BENCH_SECS=1 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench requests
+	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench restore
 	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench walk
 	REDKEEP_BENCH_BYTES=67108864 REDKEEP_BENCH_ROUNDS=1 $(SMALL_BENCH) --bench latency
 

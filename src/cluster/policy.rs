@@ -4,6 +4,7 @@
 
 use super::{ClusterId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// When the daily backup of a cluster begins, and how long scheduled backups are kept. All is off unless it is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +48,7 @@ pub struct ClusterChanges {
     /// A new description.
     pub description: Option<String>,
     /// New labels, all of them.
-    pub labels: Option<crate::backup::Labels>,
+    pub labels: Option<BTreeMap<String, String>>,
     /// A new plan.
     pub plan: Option<Plan>,
 }

@@ -154,33 +154,28 @@ pub(super) async fn let_go(context: &Context, target: &RestoreTarget) {
 }
 
 async fn feed(context: &Context, target: &RestoreTarget) -> Result<End, End> {
+    let (dialled, rules) = dial(context, target).await?;
+    let mut before = context.left();
+    if let Some(left) = before.as_mut() {
+        if let Some(result) = left.result.clone()
+            && is_still_loaded(&dialled, left).await
+        {
+            context.step(Step::Work, None).await?;
+            return finish(context, &dialled, left.clone(), result).await;
+        }
+        // Whatever becomes of this attempt, the target is not to follow a feed that is gone.
+        left.state = restore::release(&dialled, left, FREE_TIMEOUT).await;
+        context.leave(Some(left.clone())).await?;
+    }
+    let untouched = before.as_ref().map_or("the target is untouched", |left| left.state.as_str()).to_owned();
     let source = stored::read(context, context.backup_id()?).await?;
     let shard = shard(&source, target)?.clone();
-    let (dialled, rules) = dial(context, target).await?;
     let name = dialled.name.clone();
-    let mut before = context.left();
-    let untouched = match &before {
-        None => "the target is untouched".to_owned(),
-        Some(left) if left.state.is_empty() => "the target is as the attempt before has left it".to_owned(),
-        Some(left) => left.state.clone(),
-    };
     let untouched = |error: restore::Error| failed(context, &error, &untouched);
     let (storage, feed) = (context.inner.storage.clone(), context.inner.options.restore.feed.clone());
     let request = Request { target: dialled, rules, feed, storage, folder: source.folder, shard };
-    if let Some(left) = &before
-        && let Some(result) = &left.result
-        && is_still_loaded(&request.target, left).await
-    {
-        context.step(Step::Work, None).await?;
-        return finish(context, &request, left.clone(), result.clone()).await;
-    }
 
-    let looked = restore::look(&request, before.as_ref()).await.map_err(untouched)?;
-    if let Some(left) = before.as_mut().filter(|_| looked.was_ours()) {
-        left.keys = left.keys.max(looked.keys());
-        context.leave(Some(left.clone())).await?;
-    }
-    drop(looked);
+    drop(restore::look(&request, before.as_ref()).await.map_err(untouched)?);
     crash_point("restore.preflight");
     let tracked = ShardProgress { shard_name: request.shard.name.clone(), host_name: name.clone(), ..ShardProgress::default() };
     let meter = Arc::new(Meter::default());
@@ -221,18 +216,17 @@ async fn feed(context: &Context, target: &RestoreTarget) -> Result<End, End> {
         types,
         ..RestoreResult::default()
     };
-    drop(loaded);
     left.result = Some(result.clone());
     left.keys = left.keys.max(result.keys);
     context.leave(Some(left.clone())).await?;
     crash_point("restore.loaded");
     context.step(Step::Work, None).await?;
-    finish(context, &request, left, result).await
+    finish(context, &request.target, left, result).await
 }
 
 /// Frees a target that has all of the dump. Nobody cancels from here on.
-async fn finish(context: &Context, request: &Request, mut left: Left, result: RestoreResult) -> Result<End, End> {
-    if let Err(error) = restore::finish(&request.target, &left).await {
+async fn finish(context: &Context, target: &Target, mut left: Left, result: RestoreResult) -> Result<End, End> {
+    if let Err(error) = restore::finish(target, &left).await {
         left.state = "the target has all of the backup, and may still follow a feed that is gone: REPLICAOF NO ONE frees it".to_owned();
         let end = failed(context, &error, &left.state);
         context.leave(Some(left)).await?;

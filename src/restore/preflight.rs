@@ -19,8 +19,6 @@ pub struct Ready {
     pub(super) control: Connection,
     /// What it says of itself.
     pub(super) facts: Facts,
-    /// Whether it still followed the feed of an attempt before, and was freed.
-    was_ours: bool,
     /// Whether it replicates over TLS.
     pub(super) secured: bool,
     /// How it receives dumps, and how it is to, where that can be set and differs.
@@ -31,11 +29,6 @@ impl Ready {
     /// Keys that it holds, which will go.
     pub fn keys(&self) -> u64 {
         self.facts.keys
-    }
-
-    /// Whether it still followed the feed of an attempt before, so that what it holds came from there. It was freed.
-    pub fn was_ours(&self) -> bool {
-        self.was_ours
     }
 }
 
@@ -73,7 +66,7 @@ pub async fn look(request: &Request, left: Option<&Left>) -> Result<Ready, Error
             None
         }
     };
-    Ok(Ready { control, facts, was_ours: is_ours, secured, diskless })
+    Ok(Ready { control, facts, secured, diskless })
 }
 
 fn refused(request: &Request, bar: Bar, what: impl std::fmt::Display) -> Error {

@@ -24,7 +24,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// taken.
 pub async fn finish(target: &Target, left: &Left) -> Result<(), super::Error> {
     match free(target, left).await? {
-        Freed::Done(_) => Ok(()),
+        Freed::Done { .. } => Ok(()),
         Freed::Elsewhere(_) => Err(super::Error::Taken(format!("{} was made a replica of another by somebody else", target.name))),
         Freed::NotYet => Err(Error::NotReady { host: target.name.clone(), what: "it is loading".to_owned() }.into()),
     }
@@ -47,8 +47,11 @@ pub async fn release(target: &Target, left: &mut Left, limit: Duration) -> Strin
     let mut state = format!("the target does not answer; if it comes back as a replica of {host}:{port}, where nobody is, REPLICAOF NO ONE frees it");
     loop {
         match timeout_at(until, free(target, left)).await {
-            Ok(Ok(Freed::Done(facts))) => {
-                left.keys = left.keys.max(facts.keys);
+            Ok(Ok(Freed::Done { facts, was_ours })) => {
+                if was_ours {
+                    // Nobody else could write to it, so what it holds came from us or was there before.
+                    left.keys = left.keys.max(facts.keys);
+                }
                 let what = if facts.keys == 0 { "the target is empty".to_owned() } else { format!("the target holds {} keys", facts.keys) };
                 return format!("{what}, and follows nobody");
             }
@@ -72,7 +75,11 @@ pub async fn release(target: &Target, left: &mut Left, limit: Duration) -> Strin
 }
 
 enum Freed {
-    Done(Box<Facts>),
+    Done {
+        facts: Box<Facts>,
+        /// Whether it followed the feed until now.
+        was_ours: bool,
+    },
     Elsewhere(Box<Facts>),
     NotYet,
 }
@@ -95,5 +102,5 @@ async fn free(target: &Target, left: &Left) -> Result<Freed, Error> {
         }
     }
     set_back(&mut control, left).await;
-    Ok(Freed::Done(Box::new(Facts::ask(&mut control).await?)))
+    Ok(Freed::Done { facts: Box::new(Facts::ask(&mut control).await?), was_ours: is_ours })
 }

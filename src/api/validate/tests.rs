@@ -132,7 +132,7 @@ fn one_member_of_a_oneof_must_be_set() {
     let jwt = iam::create_iam_token_request::Identity::Jwt("s".repeat(8001));
     assert_eq!(lines(&iam::CreateIamTokenRequest { identity: Some(jwt) }), ["jwt must have at most 8000 characters, it has 8001"]);
     let into = own::RestoreIntoRequest { backup_id: "b".to_owned(), ..Default::default() };
-    assert_eq!(lines(&into), ["target must have exactly one of host, address"]);
+    assert_eq!(lines(&into), ["target must have exactly one of host, address, cluster_id"]);
 }
 
 #[test]

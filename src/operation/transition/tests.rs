@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backup::BackupId;
-use crate::operation::{Door, OperationId, Spec, Tally, Written};
+use crate::operation::{Door, Left, Login, Method, OperationId, Place, RestoreTarget, Spec, Tally, Written};
 use chrono::{DateTime, Utc};
 
 fn at(seconds: i64) -> Timestamp {
@@ -355,4 +355,46 @@ fn what_a_restore_may_have_sent_outlives_attempts_and_is_never_told_to_be_less()
     assert_eq!(tell(told(1, 0, 0)), Some((1, 0, 0)));
     claim(&mut operation, 60).unwrap();
     assert_eq!(operation.progress, told(1, 0, 0));
+}
+
+#[test]
+fn what_a_restore_has_left_outlives_the_attempt_and_its_login_does_not_outlive_the_end() {
+    // Goal: a crash forgets nothing of a target that was changed, and no end keeps how it is logged in to.
+    let login = Login { username: Some("u".to_owned()), ..Login::default() };
+    let left =
+        Left { feed_host: "127.0.0.1".to_owned(), feed_port: 1, diskless_load: None, keys: 3, run_id: "r".to_owned(), result: None, state: String::new() };
+    let restoring = || {
+        let mut operation = queued();
+        operation.spec = Spec::RestoreInto(Box::new(RestoreTarget {
+            place: Place::Address("127.0.0.1:6379".to_owned()),
+            login: login.clone(),
+            shard_name: None,
+            overwrite: None,
+            allow_replicas: false,
+            method: Method::Feed,
+        }));
+        operation.apply(Event::Claim { lease_until: at(10) }, at(1)).unwrap();
+        let progress = Progress { left: Some(Box::new(left.clone())), ..Progress::default() };
+        operation.apply(Event::Progress { epoch: operation.epoch, progress }, at(2)).unwrap();
+        operation
+    };
+    let has_login = |operation: &Operation| matches!(&operation.spec, Spec::RestoreInto(target) if target.login == login);
+    let mut crashed = restoring();
+    crashed.apply(Event::Claim { lease_until: at(30) }, at(20)).unwrap();
+    assert_eq!((crashed.progress.left.as_deref(), has_login(&crashed), crashed.epoch), (Some(&left), true, Epoch(2)));
+    crashed.apply(Event::Claim { lease_until: at(60) }, at(40)).unwrap();
+    crashed.apply(Event::Claim { lease_until: at(90) }, at(70)).unwrap();
+    let State::Failed(failure) = &crashed.state else { panic!("{:?}", crashed.state) };
+    assert!(failure.reason == Reason::Poisoned && failure.message.contains("REPLICAOF NO ONE frees it"), "{failure}");
+    assert!(!has_login(&crashed));
+    let mut cancelled = restoring();
+    cancelled.apply(Event::Cancel, at(3)).unwrap();
+    assert!(has_login(&cancelled));
+    cancelled.apply(Event::HandBack { epoch: cancelled.epoch }, at(4)).unwrap();
+    assert_eq!((&cancelled.state, has_login(&cancelled)), (&State::Cancelled, false));
+    let mut queued = restoring();
+    queued.apply(Event::HandBack { epoch: queued.epoch }, at(3)).unwrap();
+    assert!(has_login(&queued));
+    queued.apply(Event::Cancel, at(4)).unwrap();
+    assert!(!has_login(&queued));
 }

@@ -97,7 +97,6 @@ async fn calls_that_are_not_built_say_what_to_use() {
     let mut tokens = redkeep::pb::iam::iam_token_service_client::IamTokenServiceClient::new(channel);
     for (answer, words) in [
         (clients.backups.plan_expiry(own::PlanExpiryRequest::default()).await.map(drop), "redkeep.v1.BackupService.List"),
-        (clients.backups.restore_into(own::RestoreIntoRequest::default()).await.map(drop), "zstd"),
         (clients.backups.verify(own::VerifyBackupRequest::default()).await.map(drop), "redkeep.v1.BackupService.Get"),
         (clients.clusters.delete(managed::DeleteClusterRequest::default()).await.map(drop), "redkeep.v1.FleetService.ForgetCluster"),
         (clients.clusters.create(managed::CreateClusterRequest::default()).await.map(drop), "redkeep.v1.FleetService.AdoptCluster"),
