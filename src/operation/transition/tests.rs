@@ -342,7 +342,7 @@ fn an_attempt_goes_on_until_it_is_told_otherwise() {
 #[test]
 fn what_a_restore_may_have_sent_outlives_attempts_and_is_never_told_to_be_less() {
     let told = |pass, offset, sent| Progress { written: Some(Box::new(Written { pass, offset, sent, ..Written::default() })), ..Progress::default() };
-    let mut operation = running(Step::Load);
+    let mut operation = running(Step::Preflight);
     let mut tell = |progress| {
         let epoch = operation.epoch;
         operation.apply(Event::Progress { epoch, progress }, at(2)).unwrap();
