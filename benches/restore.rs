@@ -22,7 +22,7 @@ use redkeep::pb::own::progress::Step;
 use redkeep::pb::own::restore_into_request::Target;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use turns::{Keys, Pipeline, REST, peak_bytes};
+use turns::{Keys, Pipeline, REST, Store, peak_bytes};
 
 mod figures;
 #[path = "../tests/it"]
@@ -67,7 +67,7 @@ async fn main() {
 }
 
 async fn measure(pipeline: Pipeline, keys: &Keys, source: &RedisServer, rounds: u64, folder: &Path) -> Vec<Finding> {
-    let service = pipeline.setup(keys, &source.address()).spawn(&[]).await;
+    let service = pipeline.setup(keys, &Store::File, &source.address()).spawn(&[]).await;
     let backup = service.clients.take("main", "bench").await;
     let before = peak_bytes(service.pid()) / MIB;
     let rdb = plain(&service, &backup, folder);

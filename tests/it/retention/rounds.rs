@@ -245,7 +245,7 @@ async fn scheduled_ones_go_by_the_plan_of_their_cluster() {
             keeper.put("main", name, days, scheduled).await;
         }
         keeper.put("main", "manual", 50, |_| {}).await;
-        let told: Vec<_> = keeper.plan("main").await.iter().map(|(_, verdict)| verdict.words().1).collect();
+        let told: Vec<_> = keeper.plan("main").await.values().map(|verdict| verdict.words().1).collect();
         assert_eq!(told, expected, "{plan}");
     }
     let keeper = Keeper::new(by_hand());
