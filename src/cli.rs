@@ -564,26 +564,13 @@ pub struct UpdateConnection {
 
 /// How the servers of a cluster are reached.
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("password").args(["password_file", "password_env"]))]
 pub struct Reach {
     /// A server; may be given several times. Any one is enough, the rest is discovered.
     #[arg(long = "node", value_name = "HOST:PORT", required = true)]
     pub nodes: Vec<String>,
-    /// ACL user; the default user otherwise.
-    #[arg(long, value_name = "USER", requires = "password")]
-    pub username: Option<String>,
-    /// File with the password; - reads it from standard input. The end of its line does not belong to it.
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
-    /// Variable of the environment with the password.
-    #[arg(long, value_name = "VARIABLE")]
-    pub password_env: Option<String>,
-    /// The servers speak TLS; their certificates must be signed by an authority that the service's system trusts, or by --tls-ca.
-    #[arg(long)]
-    pub tls: bool,
-    /// File with the certificates, in PEM, that sign the servers' own. It means TLS.
-    #[arg(long, value_name = "FILE")]
-    pub tls_ca: Option<PathBuf>,
+    /// How they are logged in to.
+    #[command(flatten)]
+    pub login: ServerLogin,
 }
 
 /// Arguments of `cluster forget`.
@@ -814,7 +801,7 @@ pub struct RestoreBackup {
     pub consent: Consent,
     /// How a server at an address is logged in to.
     #[command(flatten)]
-    pub login: TargetLogin,
+    pub login: ServerLogin,
     /// What is restored by key.
     #[command(flatten)]
     pub keys: ByKey,
@@ -874,23 +861,23 @@ pub enum OnConflict {
     Replace,
 }
 
-/// How the target of a restore is logged in to.
+/// How servers are logged in to, those of a cluster or the target of a restore.
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("target_password").args(["password_file", "password_env"]))]
-pub struct TargetLogin {
-    /// ACL user of the server; the default user otherwise.
-    #[arg(long, value_name = "USER", requires = "target_password")]
+#[command(group = ArgGroup::new("password").args(["password_file", "password_env"]))]
+pub struct ServerLogin {
+    /// ACL user of the servers; the default user otherwise.
+    #[arg(long, value_name = "USER", requires = "password")]
     pub username: Option<String>,
-    /// File with the password of the server; - reads it from standard input. The end of its line does not belong to it.
+    /// File with the password of the servers; - reads it from standard input. The end of its line does not belong to it.
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
     /// Variable of the environment with the password.
     #[arg(long, value_name = "VARIABLE")]
     pub password_env: Option<String>,
-    /// The server speaks TLS.
+    /// The servers speak TLS; their certificates must be signed by an authority that the service's system trusts, or by --tls-ca.
     #[arg(long)]
     pub tls: bool,
-    /// File with the certificates, in PEM, that sign that of the server. It means TLS.
+    /// File with the certificates, in PEM, that sign the servers' own. It means TLS.
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
 }
@@ -950,7 +937,7 @@ pub struct Restore {
     pub consent: Consent,
     /// How the server is logged in to.
     #[command(flatten)]
-    pub login: TargetLogin,
+    pub login: ServerLogin,
     /// Where the server is to fetch the backup from: an address of this machine and a port, any free one for 0.
     #[arg(long, value_name = "IP:PORT", help_heading = "Feed")]
     pub feed_listen: Option<std::net::SocketAddr>,
@@ -1085,7 +1072,7 @@ pub async fn run(client: Client) -> Result<(), Error> {
 /// # Errors
 ///
 /// [`Error`], ready to be reported.
-pub fn target_login(login: &TargetLogin) -> Result<Login, Error> {
+pub fn target_login(login: &ServerLogin) -> Result<Login, Error> {
     restore::login(login)
 }
 
@@ -1148,7 +1135,7 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    fn parse(line: &str) -> Result<Command, clap::Error> {
+    pub(super) fn parse(line: &str) -> Result<Command, clap::Error> {
         Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
     }
 

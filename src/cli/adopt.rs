@@ -56,13 +56,14 @@ enum NoPassword {
 }
 
 fn connection(reach: Reach, without: NoPassword) -> Result<own::Connection, Error> {
-    let password = password_of(reach.password_file.as_deref(), reach.password_env.as_deref())?;
+    let Reach { nodes, login } = reach;
+    let password = password_of(login.password_file.as_deref(), login.password_env.as_deref())?;
     let credentials = match password {
-        Some(password) => Some(own::Credentials { username: reach.username.unwrap_or_default(), password }),
+        Some(password) => Some(own::Credentials { username: login.username.unwrap_or_default(), password }),
         None => (without == NoPassword::Said).then(own::Credentials::default),
     };
-    let tls_ca = certificates_of(reach.tls_ca.as_deref())?;
-    Ok(own::Connection { nodes: reach.nodes, credentials, tls: reach.tls || !tls_ca.is_empty(), tls_ca })
+    let tls_ca = certificates_of(login.tls_ca.as_deref())?;
+    Ok(own::Connection { nodes, credentials, tls: login.tls || !tls_ca.is_empty(), tls_ca })
 }
 
 /// The password that flags name; `None` when they name none.
@@ -104,6 +105,7 @@ fn text(from: impl Read, name: &str, limit: u64) -> Result<String, Error> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
     use super::*;
+    use crate::cli::ServerLogin;
 
     #[test]
     fn the_end_of_the_line_is_no_password() {
@@ -118,10 +120,11 @@ mod tests {
 
     #[test]
     fn saying_nothing_of_credentials_is_not_saying_that_there_are_none() {
-        let reach = || Reach { nodes: vec!["a:1".to_owned()], username: None, password_file: None, password_env: None, tls: false, tls_ca: None };
-        assert_eq!(connection(reach(), NoPassword::Unsaid).unwrap().credentials, None);
-        assert_eq!(connection(reach(), NoPassword::Said).unwrap().credentials, Some(own::Credentials::default()));
-        let lost = Reach { password_file: Some("/nowhere/at/all".into()), ..reach() };
+        let login = |password_file| ServerLogin { username: None, password_file, password_env: None, tls: false, tls_ca: None };
+        let reach = |password_file| Reach { nodes: vec!["a:1".to_owned()], login: login(password_file) };
+        assert_eq!(connection(reach(None), NoPassword::Unsaid).unwrap().credentials, None);
+        assert_eq!(connection(reach(None), NoPassword::Said).unwrap().credentials, Some(own::Credentials::default()));
+        let lost = reach(Some("/nowhere/at/all".into()));
         assert_eq!(connection(lost, NoPassword::Unsaid).unwrap_err().exit(), Exit::Usage);
     }
 }

@@ -280,12 +280,8 @@ async fn delete(session: &Session, args: DeletePolicy) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Client, ClusterCommand, Command};
-    use clap::Parser;
-
-    fn parse(line: &str) -> Result<Command, clap::Error> {
-        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
-    }
+    use crate::cli::tests::parse;
+    use crate::cli::{Client, ClusterCommand, Command};
 
     #[test]
     fn a_plan_is_described() {

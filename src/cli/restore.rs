@@ -3,7 +3,7 @@
 use super::adopt::{certificates_of, password_of};
 use super::client::{Session, changing};
 use super::error::Error;
-use super::{ByKey, OnConflict, RestoreBackup, TargetLogin, operation};
+use super::{ByKey, OnConflict, RestoreBackup, ServerLogin, operation};
 use crate::pb::own;
 use crate::pb::own::key_selection::Conflict;
 use crate::pb::own::restore_into_request::{Method, Target};
@@ -20,7 +20,7 @@ pub struct Login {
     pub tls_ca: String,
 }
 
-pub(super) fn login(args: &TargetLogin) -> Result<Login, Error> {
+pub(super) fn login(args: &ServerLogin) -> Result<Login, Error> {
     let password = password_of(args.password_file.as_deref(), args.password_env.as_deref())?;
     let tls_ca = certificates_of(args.tls_ca.as_deref())?;
     Ok(Login { username: args.username.clone(), password, tls: args.tls || !tls_ca.is_empty(), tls_ca })

@@ -96,7 +96,6 @@ async fn calls_that_are_not_built_say_what_to_use() {
     let mut presets = managed::resource_preset_service_client::ResourcePresetServiceClient::new(channel.clone());
     let mut tokens = redkeep::pb::iam::iam_token_service_client::IamTokenServiceClient::new(channel);
     for (answer, words) in [
-        (clients.backups.verify(own::VerifyBackupRequest::default()).await.map(drop), "redkeep.v1.BackupService.Get"),
         (clients.clusters.create(managed::CreateClusterRequest::default()).await.map(drop), "redkeep.v1.FleetService.AdoptCluster"),
         (clients.clusters.stream_logs(managed::StreamClusterLogsRequest::default()).await.map(drop), "log on the server"),
         (users.list(managed::ListUsersRequest::default()).await.map(drop), "ACL"),

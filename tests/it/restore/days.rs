@@ -84,7 +84,8 @@ async fn a_lost_key() {
 /// A backup that a target takes a while to load, and the process of its service, which stops where it is told.
 async fn process(point: &str) -> (Process, RedisServer, own::Backup, PathBuf) {
     let source = RedisServer::start().await;
-    data::fill_mixed(&source, 4 << 20).await;
+    // More than is read ahead of what is sent.
+    data::fill_mixed(&source, 16 << 20).await;
     let setup = Setup::new().artifacts("url = \"file:artifacts\"\ncompression = \"none\"").cluster("main", &[&source.address()], "");
     let go = setup.folder().join("go");
     let process = setup.spawn(&[("REDKEEP_HANG_AT", point), ("REDKEEP_HANG_UNTIL", go.to_str().unwrap())]).await;
