@@ -92,6 +92,7 @@ fn restore_result(result: &RestoreResult) -> own::RestoreResult {
         expired_keys: signed(result.expired_keys),
         functions: signed(result.functions),
         types: result.types.iter().map(|(name, keys)| (name.clone(), signed(*keys))).collect(),
+        dry_run: result.dry_run,
     }
 }
 

@@ -135,7 +135,11 @@ fn outcome(operation: &Operation) -> Result<String, Error> {
                 let (backup, host, size) = (text::escape(&about.backup_id), text::escape(&restored.host_name), text::size(restored.bytes));
                 let numbers = [(restored.expired_keys, "expired since"), (restored.skipped_keys, "skipped"), (restored.replaced_keys, "replaced")];
                 let more: String = numbers.iter().filter(|(keys, _)| *keys > 0).map(|(keys, what)| format!(", {} {what}", text::count(*keys))).collect();
-                return Ok(format!("{host} holds backup {backup}: {} keys{more}, {size}, in {took}", text::count(restored.keys)));
+                let keys = text::count(restored.keys);
+                return Ok(match restored.dry_run {
+                    true => format!("{host} would take {keys} keys of backup {backup}{more}; nothing was written"),
+                    false => format!("{host} holds {keys} keys of backup {backup}{more}, {size} read, in {took}"),
+                });
             }
             let backup = if about.backup_id.is_empty() { String::new() } else { format!(", backup {}", text::escape(&about.backup_id)) };
             Ok(format!("operation {id} succeeded in {took}: {}{backup}", text::escape(&operation.description)))
@@ -285,6 +289,15 @@ mod tests {
         let info = pb::google::rpc::ErrorInfo { reason: "SOURCE_UNREACHABLE".to_owned(), ..Default::default() };
         let details = vec![json::pack(&info)];
         Outcome::Error(pb::google::rpc::Status { code: code as i32, message: "no host\x07 answers".to_owned(), details })
+    }
+
+    #[test]
+    fn a_restore_that_only_counted_does_not_say_that_it_wrote() {
+        let result = pb::own::RestoreResult { host_name: "a:1".to_owned(), keys: 1000, skipped_keys: 2, ..Default::default() };
+        let told = |result: &pb::own::RestoreResult| outcome(&ended(Outcome::Response(json::pack(result)))).unwrap();
+        assert!(told(&result).starts_with("a:1 holds 1,000 keys of backup "));
+        let counted = told(&pb::own::RestoreResult { dry_run: true, ..result });
+        assert!(counted.starts_with("a:1 would take 1,000 keys of backup ") && counted.ends_with(", 2 skipped; nothing was written"), "{counted}");
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl<'a> Work<'a> {
 
 /// What was done, together with what was done before.
 fn add(before: &RestoreResult, counts: &Counts, primaries: usize, keys: &Keys) -> RestoreResult {
-    let mut result = before.clone();
+    let mut result = RestoreResult { dry_run: keys.dry_run, ..before.clone() };
     for kind in Type::ALL {
         let count = counts.of(kind);
         let restored = match (keys.dry_run, keys.on_conflict) {

@@ -123,6 +123,9 @@ pub struct RestoreResult {
     pub functions: u64,
     /// Restored keys by type, by the server's word.
     pub types: BTreeMap<String, u64>,
+    /// Whether nothing was written, only counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// What a restore has changed of a target, for whoever has to take it back: kept with the progress of the operation from attempt

@@ -46,9 +46,11 @@ async fn keys_that_are_there_are_kept_replaced_or_refused() {
     let dry = own::KeySelection { dry_run: true, ..all(Conflict::Skip) };
     let result = restore(&service.clients, &backup, at(&target), dry).await;
     assert_eq!((result.keys, result.skipped_keys, result.functions, size(&target).await), (990, 10, 2, 10));
+    assert!(result.dry_run);
 
     let result = restore(&service.clients, &backup, at(&target), all(Conflict::Skip)).await;
     assert_eq!((result.keys, result.skipped_keys, result.replaced_keys, result.functions), (990, 10, 0, 2));
+    assert!(!result.dry_run);
     assert_eq!((target.command(&["GET", "key:505"]).await.text().as_str(), size(&target).await), ("mine", 1000));
 
     // The libraries are there by now, and stay.
