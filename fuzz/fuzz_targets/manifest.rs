@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use redkeep::artifacts::Compression;
 use redkeep::artifacts::manifest::{Facts, Manifest, Marker};
-use redkeep::backup::{Backup, BackupId, Origin, State};
+use redkeep::backup::{Backup, BackupId};
 use redkeep::executor::fuzzing::read;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
