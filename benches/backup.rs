@@ -46,12 +46,8 @@ const CALLS: usize = 100;
 const PAGE_BYTES: usize = 4096;
 #[tokio::main(worker_threads = 1)]
 async fn main() {
-    let bytes = number("REDKEEP_BENCH_BYTES", BYTES);
-    let rounds = number("REDKEEP_BENCH_ROUNDS", ROUNDS).max(1);
+    let (bytes, rounds, folder) = figures::ground(BYTES, ROUNDS, "bench-");
     let generated = number("REDKEEP_BENCH_GENERATED_BYTES", 0);
-    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder below target");
-    figures::refuse_memory(folder.path());
-    tempfile::env::override_temp_dir(folder.path()).expect("nobody chose a folder before");
     let keys = Keys::new(folder.path());
 
     let mut all = Vec::new();

@@ -11,7 +11,7 @@
 //!
 //! Everything lies below the target folder and goes when it ends.
 
-use figures::{Finding, Goal, load, number};
+use figures::{Finding, Goal, load};
 use it::support::server::RedisServer;
 use it::support::service::{OPERATION, Setup, error_of};
 use it::support::{data, load as tools};
@@ -31,11 +31,7 @@ const ROUNDS: u64 = 5;
 
 #[tokio::main(worker_threads = 1)]
 async fn main() {
-    let bytes = number("REDKEEP_BENCH_BYTES", BYTES);
-    let rounds = number("REDKEEP_BENCH_ROUNDS", ROUNDS).max(1);
-    let folder = tempfile::Builder::new().prefix("b").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder below target");
-    figures::refuse_memory(folder.path());
-    tempfile::env::override_temp_dir(folder.path()).expect("nobody chose a folder before");
+    let (bytes, rounds, folder) = figures::ground(BYTES, ROUNDS, "b");
     // The path of a socket is short.
     let scratch =
         tempfile::Builder::new().prefix("redkeep-bench-").tempdir_in(option_env!("REDKEEP_BENCH_SCRATCH").unwrap_or("/tmp")).expect("a scratch folder");

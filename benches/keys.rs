@@ -11,7 +11,7 @@
 //!
 //! Everything lies below the target folder, which must be on a real disk, and goes when it ends.
 
-use figures::{Finding, Goal, cpu_of, cpu_of_children, load, number};
+use figures::{Finding, Goal, cpu_of, cpu_of_children, load};
 use it::support::data;
 use it::support::resp::Pipeline;
 use it::support::server::RedisServer;
@@ -53,11 +53,7 @@ struct Runs {
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
-    let bytes = number("REDKEEP_BENCH_BYTES", BYTES);
-    let rounds = number("REDKEEP_BENCH_ROUNDS", ROUNDS).max(1);
-    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder below target");
-    figures::refuse_memory(folder.path());
-    tempfile::env::override_temp_dir(folder.path()).expect("nobody chose a folder before");
+    let (bytes, rounds, folder) = figures::ground(BYTES, ROUNDS, "bench-");
     eprintln!("filling a source with {bytes} bytes");
     let source = RedisServer::start().await;
     data::fill_mixed(&source, bytes).await;

@@ -8,7 +8,7 @@
 //! REDKEEP_BENCH_BYTES=1073741824 REDKEEP_BENCH_ROUNDS=5 cargo bench --bench latency
 //! ```
 
-use figures::{Finding, Goal, load, median, number};
+use figures::{Finding, Goal, load, median};
 use it::support::data;
 use it::support::server::RedisServer;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -41,11 +41,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 #[tokio::main(worker_threads = 1)]
 async fn main() {
-    let bytes = number("REDKEEP_BENCH_BYTES", BYTES);
-    let rounds = number("REDKEEP_BENCH_ROUNDS", ROUNDS).max(1);
-    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder below target");
-    figures::refuse_memory(folder.path());
-    tempfile::env::override_temp_dir(folder.path()).expect("nobody chose a folder before");
+    let (bytes, rounds, folder) = figures::ground(BYTES, ROUNDS, "bench-");
     let keys = Keys::new(folder.path());
 
     eprintln!("filling a source with {bytes} bytes");

@@ -11,7 +11,7 @@
 //!
 //! Everything lies below the target folder, which must be on a real disk, and goes when it ends.
 
-use figures::{Finding, Goal, load, number};
+use figures::{Finding, Goal, load};
 use it::support::data;
 use it::support::load::decompress;
 use it::support::server::RedisServer;
@@ -43,11 +43,7 @@ const LOOK: Duration = Duration::from_millis(10);
 
 #[tokio::main(worker_threads = 1)]
 async fn main() {
-    let bytes = number("REDKEEP_BENCH_BYTES", BYTES);
-    let rounds = number("REDKEEP_BENCH_ROUNDS", ROUNDS).max(1);
-    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder below target");
-    figures::refuse_memory(folder.path());
-    tempfile::env::override_temp_dir(folder.path()).expect("nobody chose a folder before");
+    let (bytes, rounds, folder) = figures::ground(BYTES, ROUNDS, "bench-");
     let keys = Keys::new(folder.path());
     eprintln!("filling a source with {bytes} bytes");
     let source = RedisServer::start().await;

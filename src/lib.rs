@@ -130,6 +130,7 @@
 //!   drill         a throw-away server that loads a dump, and what it must have
 //!   keys          many keys at a time into servers, each where its slot lives
 //!   local         servers that we start ourselves
+//!   machine       what this machine has left for them
 //! auth          who may: subjects, roles, grants
 //!   gate          who calls, by what a request carries
 //!   tokens        the token file

@@ -198,8 +198,7 @@ impl Provider {
 
     /// Free room on the disk of the clusters, in bytes, where it can be told.
     pub fn free_bytes(&self) -> Option<u64> {
-        let stat = rustix::fs::statvfs(&self.root).ok()?;
-        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+        redis::machine::free_bytes(&self.root)
     }
 
     /// Begins a cluster anew: whatever ran or lay in its folder goes, and there is the mark of a restore and a new password,

@@ -12,6 +12,7 @@ pub mod facts;
 pub mod feed;
 pub mod keys;
 pub mod local;
+pub mod machine;
 pub mod replication;
 pub mod rights;
 pub mod sentinel;

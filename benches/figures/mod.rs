@@ -30,6 +30,16 @@ pub fn refuse_memory(folder: &Path) {
     assert!(kind as u32 != 0x0102_1994, "{} lies in memory; the bench needs a disk", folder.display());
 }
 
+/// The bytes of values and the rounds that the environment asks for, and a folder on a real disk below target in which all temporary
+/// files lie from now on. Its name begins with `prefix`.
+pub fn ground(bytes: u64, rounds: u64, prefix: &str) -> (u64, u64, tempfile::TempDir) {
+    let (bytes, rounds) = (number("REDKEEP_BENCH_BYTES", bytes), number("REDKEEP_BENCH_ROUNDS", rounds).max(1));
+    let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder below target");
+    refuse_memory(folder.path());
+    tempfile::env::override_temp_dir(folder.path()).expect("nobody chose a folder before");
+    (bytes, rounds, folder)
+}
+
 /// The load average of the last minute.
 pub fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();

@@ -176,18 +176,7 @@ fn tls(section: &mut Section<'_>, base: &Path) -> Option<Tls> {
         // What cannot be read has its fault already.
         Some(pem.unwrap_or_default())
     });
-    let identity = match (&cert, &key) {
-        (Some(cert), Some(key)) => Some((cert.as_slice(), key.as_slice())),
-        (None, None) => None,
-        (Some(_), None) => {
-            tls.fault("key", "must be given beside cert");
-            None
-        }
-        (None, Some(_)) => {
-            tls.fault("cert", "must be given beside key");
-            None
-        }
-    };
+    let identity = tls.pair(cert.as_deref(), key.as_deref());
     let read = [&ca, &cert, &key].into_iter().flatten().all(|pem| !pem.is_empty());
     let built = read.then(|| Tls::new(ca.as_deref().map_or(Authorities::System, Authorities::Own), identity));
     let built = built.and_then(|built| {

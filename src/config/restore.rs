@@ -21,25 +21,14 @@ pub(super) fn read(mut section: Section<'_>, base: &Path) -> RestoreOptions {
         advertised.inspect_err(|fault| section.fault("feed_advertise", &fault.to_string())).ok()
     });
     let mut tls = section.section("feed_tls");
-    let files = (tls.optional_text("cert"), tls.optional_text("key"));
-    let files = match files {
-        (Some(cert), Some(key)) => {
-            let files = TlsFiles { cert: base.join(cert), key: base.join(key) };
-            if let Err(fault) = files.acceptor() {
-                tls.fault("cert", &fault.to_string());
-            }
-            Some(files)
+    let (cert, key) = (tls.optional_text("cert"), tls.optional_text("key"));
+    let files = tls.pair(cert, key).map(|(cert, key)| {
+        let files = TlsFiles { cert: base.join(cert), key: base.join(key) };
+        if let Err(fault) = files.acceptor() {
+            tls.fault("cert", &fault.to_string());
         }
-        (None, None) => None,
-        (Some(_), None) => {
-            tls.fault("key", "must be given beside cert");
-            None
-        }
-        (None, Some(_)) => {
-            tls.fault("cert", "must be given beside key");
-            None
-        }
-    };
+        files
+    });
     tls.end();
     let allow = match section.value("allow") {
         None => RestoreOptions::default().allow,

@@ -154,6 +154,22 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A certificate and its key, which stand together or not at all; one without the other is a fault.
+    pub(super) fn pair<T>(&self, cert: Option<T>, key: Option<T>) -> Option<(T, T)> {
+        match (cert, key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.fault("key", "must be given beside cert");
+                None
+            }
+            (None, Some(_)) => {
+                self.fault("cert", "must be given beside key");
+                None
+            }
+        }
+    }
+
     pub(super) fn integer(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
         match self.table.remove(key) {
             None => default,

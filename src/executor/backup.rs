@@ -6,7 +6,7 @@ use super::shards::{self, Chosen};
 use super::{coverage, fault, suspect, window};
 use crate::artifacts::manifest::{FORMAT_VERSION, MANIFEST, MARKER, Manifest, Marker, ShardManifest};
 use crate::artifacts::{self, Folder};
-use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Labels, Minimum, Shard, State, Suspicion};
+use crate::backup::{Backup, Checksum, Consistency, DatabaseCount, Labels, Shard, State, Suspicion};
 use crate::cluster::{Health, View};
 use crate::failure::{Failure, Reason};
 use crate::fleet::Definition;
@@ -261,11 +261,6 @@ pub(super) fn row(draft: Backup, manifest: &Manifest) -> Backup {
 
 fn shard(manifest: &ShardManifest) -> Shard {
     let walk = &manifest.walk;
-    let mut types = std::collections::BTreeMap::new();
-    for (kind, count) in walk.databases.iter().flat_map(|database| &database.types) {
-        let word = serde_json::to_value(kind).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
-        *types.entry(word).or_default() += count.keys;
-    }
     let databases = walk.databases.iter().take(Shard::DATABASES).map(|database| DatabaseCount {
         index: u64::from(database.index),
         keys: database.keys,
@@ -295,7 +290,7 @@ fn shard(manifest: &ShardManifest) -> Shard {
         keys: walk.databases.iter().map(|database| database.keys).sum(),
         expiring: walk.databases.iter().map(|database| database.expiring).sum(),
         databases: databases.collect(),
-        types,
+        types: walk.keys_by_type(),
         functions: walk.functions,
         replication_id: manifest.replication_id.clone(),
         replication_offset: manifest.replication_offset,
@@ -309,12 +304,7 @@ fn shard(manifest: &ShardManifest) -> Shard {
         slots: manifest.slots.clone(),
         stray_keys: walk.stray_keys.unwrap_or(0),
         impact: manifest.impact.clone(),
-        minimum: walk.minimum.as_ref().map(|minimum| Minimum {
-            redis: minimum.redis.clone(),
-            valkey: minimum.valkey.clone(),
-            databases: minimum.databases,
-            modules: minimum.modules.clone(),
-        }),
+        minimum: walk.minimum.clone(),
         side_state: manifest.side.is_some(),
         moves: manifest.moves.clone(),
     }

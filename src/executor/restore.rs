@@ -24,7 +24,6 @@ use crate::snapshot::Meter;
 use crate::store::{self, Completion, Create};
 use crate::telemetry::crash_point;
 use ipnet::IpNet;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -202,18 +201,13 @@ async fn feed(context: &Context, target: &RestoreTarget) -> Result<End, End> {
             return Err(end);
         }
     };
-    let mut types = BTreeMap::new();
-    for (kind, count) in request.shard.walk.databases.iter().flat_map(|database| &database.types) {
-        let word = serde_json::to_value(kind).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
-        *types.entry(word).or_insert(0) += count.keys;
-    }
     let result = RestoreResult {
         host_name: name,
         keys: loaded.keys,
         bytes: request.shard.size_bytes,
         expired_keys: loaded.expired,
         functions: request.shard.walk.functions,
-        types,
+        types: request.shard.walk.keys_by_type(),
         ..RestoreResult::default()
     };
     left.result = Some(result.clone());

@@ -25,6 +25,7 @@ use crate::rdb::SlotSet;
 use crate::redis::Password;
 use crate::redis::cluster::SLOTS;
 use crate::redis::engines::{self, Brand, Engine, Need, Version};
+use crate::redis::machine;
 use crate::snapshot::Meter;
 use crate::store::{self, Completion};
 use crate::telemetry::{crash_point, hang_point};
@@ -396,17 +397,10 @@ fn check_room(provider: &Provider, source: &Stored, servers: &LocalServers) -> R
     if let Some(free) = provider.free_bytes().filter(|free| *free < disk) {
         return Err(refused(format!("the servers need {disk} bytes of disk below [local] root, and {free} bytes are free")));
     }
-    if let Some(free) = available_memory().filter(|free| *free < memory) {
+    if let Some(free) = machine::available_memory().filter(|free| *free < memory) {
         return Err(refused(format!("the servers need {memory} bytes of memory, and this machine has {free} bytes available")));
     }
     Ok(())
-}
-
-/// Memory that can be used without swapping, in bytes, where the system tells.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Writes the dump of a shard where its primary loads it, verified to its last byte.

@@ -15,13 +15,14 @@ use super::stored::{self, Stored};
 use super::{Waiting, fault, record};
 use crate::artifacts::manifest::ShardManifest;
 use crate::artifacts::{self, Dump};
-use crate::backup::{Backup, Level, Minimum, Proof};
+use crate::backup::{Backup, Level, Proof};
 use crate::cluster::Timestamp;
 use crate::failure::{Failure, Reason};
 use crate::operation::{Fault, Outcome, Response, ShardProgress, Step};
 use crate::rdb::{Sample, SampleOptions, Sampler, Summary};
 use crate::redis::drill::{DUMP, Difference, Drill, Expected, Refusal, Scratch, compare};
 use crate::redis::engines::{self, Engine, Need};
+use crate::redis::machine;
 use crate::snapshot::Meter;
 use crate::store::{self, Completion};
 use crate::telemetry::crash_point;
@@ -284,25 +285,13 @@ fn total(summary: &Summary) -> u64 {
 
 /// What an engine has to be to load the dump of a shard.
 fn need(shard: &ShardManifest) -> Need {
-    let minimum = shard.walk.minimum.as_ref().map(|minimum| Minimum {
-        redis: minimum.redis.clone(),
-        valkey: minimum.valkey.clone(),
-        databases: minimum.databases,
-        modules: minimum.modules.clone(),
-    });
+    let minimum = shard.walk.minimum.clone();
     Need { minimum, engine: shard.engine.clone(), version: shard.engine_version.clone() }
 }
 
 /// Half of the memory that is free on this machine, in bytes.
 fn half_of_memory() -> u64 {
-    let told = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    available(&told).map_or(MEMORY_BYTES, |bytes| bytes / 2)
-}
-
-/// Reads `MemAvailable:    1234 kB`.
-fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    machine::available_memory().map_or(MEMORY_BYTES, |bytes| bytes / 2)
 }
 
 fn failed(reason: Reason, message: impl Into<String>) -> End {
@@ -387,19 +376,6 @@ async fn occupy(context: &Context) -> Result<Backup, End> {
             }
             Err(store::Error::NotAvailable(_)) => return Err(internal("the backup to be proved is not available any more")),
             Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn free_memory_is_read() {
-        assert_eq!(available("MemTotal: 8 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
-        for odd in ["", "MemAvailable: many kB", "MemAvailable: 5", "MemAvailable: 99999999999999999999 kB"] {
-            assert_eq!(available(odd), None, "{odd}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a walk has found: the values that go into a manifest.
 
+pub use crate::backup::Minimum;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -166,19 +167,6 @@ pub struct BigKey {
     pub bytes: u64,
 }
 
-/// What is needed to load a dump.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Minimum {
-    /// Least version of Redis, such as `7.0`; absent when no known one can.
-    pub redis: Option<String>,
-    /// Least version of Valkey; absent when no known one can.
-    pub valkey: Option<String>,
-    /// Databases that the server must have.
-    pub databases: u32,
-    /// Modules that it must have loaded, by the names of their types.
-    pub modules: Vec<String>,
-}
-
 /// What the source said about itself, as written.
 ///
 /// A value is absent when the source did not write it, and when it is longer than 128 bytes or not printable ASCII.
@@ -252,4 +240,15 @@ pub struct Summary {
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+impl Summary {
+    /// Keys of each type that has any, by the server's word, over all databases.
+    pub fn keys_by_type(&self) -> BTreeMap<String, u64> {
+        let mut keys = BTreeMap::new();
+        for (kind, count) in self.databases.iter().flat_map(|database| &database.types) {
+            *keys.entry(kind.as_str().to_owned()).or_default() += count.keys;
+        }
+        keys
+    }
 }

@@ -1,7 +1,6 @@
 //! Whether a target may be filled. Every question is asked before anything is changed.
 
 use super::{Bar, Error, Request, follows};
-use crate::backup::Minimum;
 use crate::cluster::Role;
 use crate::operation::Left;
 use crate::redis;
@@ -113,12 +112,7 @@ async fn judge_role(request: &Request, control: &mut Connection, facts: &Facts) 
 }
 
 async fn judge_version(request: &Request, control: &mut Connection, facts: &Facts) -> Result<(), Error> {
-    let minimum = request.shard.walk.minimum.as_ref().map(|minimum| Minimum {
-        redis: minimum.redis.clone(),
-        valkey: minimum.valkey.clone(),
-        databases: minimum.databases,
-        modules: minimum.modules.clone(),
-    });
+    let minimum = request.shard.walk.minimum.clone();
     let brand = if facts.engine == facts::Engine::Valkey { Brand::Valkey } else { Brand::Redis };
     let facts::Version(major, minor, patch) = facts.version;
     let engine = Engine { program: PathBuf::new(), brand, version: Version(major.into(), minor.into(), patch.into()) };

@@ -134,7 +134,7 @@ async fn types(server: &mut Connection, expected: &Expected<'_>) -> Result<(), D
             let most = keys.saturating_sub(passing.expired);
             let least = most.saturating_sub(passing.expiring);
             for left in (0..SCAN_TRIES).rev() {
-                let found = scan(server, word(kind)).await?;
+                let found = scan(server, kind.as_str()).await?;
                 if (least..=most).contains(&found) {
                     break;
                 }
@@ -142,7 +142,7 @@ async fn types(server: &mut Connection, expected: &Expected<'_>) -> Result<(), D
                     return Err(Difference::Content(format!(
                         "database {} has {found} keys of type {} after loading; the dump has {most}",
                         database.index,
-                        word(kind)
+                        kind.as_str()
                     )));
                 }
                 tokio::time::sleep(SCAN_AGAIN).await;
@@ -165,19 +165,6 @@ async fn scan(server: &mut Connection, kind: &str) -> Result<u64, Difference> {
         cursor.clone_from(next);
     }
     Err(odd(server, "SCAN, which never ends").into())
-}
-
-/// The word that TYPE and SCAN have for a type.
-fn word(kind: Type) -> &'static str {
-    match kind {
-        Type::String => "string",
-        Type::List => "list",
-        Type::Set => "set",
-        Type::Zset => "zset",
-        Type::Hash => "hash",
-        Type::Stream => "stream",
-        Type::Module => "module",
-    }
 }
 
 /// The command that tells how long a value is.
@@ -240,7 +227,7 @@ async fn sample(server: &mut Connection, keys: &[SampledKey]) -> Result<u64, Dif
                 match judge(key, replies, clock, span) {
                     Ok(true) => compared += 1,
                     Ok(false) => {}
-                    Err(what) => return Err(Difference::Content(format!("a {} in database {index} {what}", word(key.kind)))),
+                    Err(what) => return Err(Difference::Content(format!("a {} in database {index} {what}", key.kind.as_str()))),
                 }
             }
         }
@@ -256,7 +243,7 @@ fn judge(key: &SampledKey, replies: &[Reply], clock: Clock, (from, until): (i64,
     let [kind, expiry, length] = replies else { return Err("was not answered for".to_owned()) };
     match kind.text().as_deref() {
         Some("none") => return Err("is missing after loading".to_owned()),
-        Some(found) if key.kind == Type::Module || found == word(key.kind) => {}
+        Some(found) if key.kind == Type::Module || found == key.kind.as_str() => {}
         Some(_) | None => return Err("has another type after loading".to_owned()),
     }
     let is_right = match (expiry, key.expires_at, clock) {

@@ -13,6 +13,7 @@
 //!
 //! Only processes whose working folder is ours are ever ended, and that is asked right before.
 
+use crate::redis::machine;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -103,8 +104,7 @@ impl Scratch {
 
     /// Bytes that can still be written, where the file system tells.
     pub fn free_bytes(&self) -> Option<u64> {
-        let stat = rustix::fs::statvfs(&self.folder).ok()?;
-        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+        machine::free_bytes(&self.folder)
     }
 }
 
